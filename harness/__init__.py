@@ -1,0 +1,1 @@
+"""Kernels, suites, runs, bisection: what a candidate did to the NPU."""

@@ -1,0 +1,1 @@
+"""Verdict pages, feeds and exports: pure functions of the database."""

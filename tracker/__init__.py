@@ -1,0 +1,1 @@
+"""Mail and git in, changes with their release windows out."""
