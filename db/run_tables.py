@@ -11,7 +11,7 @@ from db.base import Base, JsonList, JsonObject
 
 
 class Machine(Base):
-    """A device under test. ``simulated`` machines carry the virtual NPU: they check the driver, not silicon."""
+    """A device under test; a ``simulated`` one carries the virtual NPU: it checks the driver, not silicon."""
 
     __tablename__ = "machine"
 
