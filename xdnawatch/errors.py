@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 from enum import IntEnum
 
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError
 
 from db.database import DatabaseError
 from lab.machine import LabError
@@ -39,7 +39,7 @@ def exit_code_for(error: Exception) -> ExitCode | None:
         return ExitCode(own)
     if isinstance(error, SettingsError | UsageError):
         return ExitCode.USAGE
-    if isinstance(error, DatabaseError | LabError | OperationalError | OSError):
+    if isinstance(error, DatabaseError | LabError | DBAPIError | OSError):
         return ExitCode.INFRASTRUCTURE
     return None
 
@@ -49,7 +49,7 @@ def sentence_for(error: Exception) -> str:
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         where = f" while writing {error.filename}" if error.filename else ""
         return f"the disk is full{where}; free some space and run the same command again, it resumes"
-    if isinstance(error, OperationalError):
+    if isinstance(error, DBAPIError):
         cause = str(error.orig)
         if "disk is full" in cause or "disk I/O" in cause:
             return (

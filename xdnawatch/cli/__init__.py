@@ -6,6 +6,7 @@ sentence and an exit code.
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
 import os
 import sys
@@ -69,16 +70,22 @@ def root(
     context.obj = AppContext(settings=load_settings(config, database_url=database), quiet=quiet)
 
 
-def _register() -> None:
-    from xdnawatch.cli import bisect, demo, lab, nightly, publish, run, track
+COMMANDS = ("track", "run", "nightly", "bisect", "publish", "lab", "demo")
 
-    app.add_typer(track.app, name="track")
-    run.register(app)
-    nightly.register(app)
-    app.add_typer(bisect.app, name="bisect")
-    publish.register(app)
-    app.add_typer(lab.app, name="lab")
-    demo.register(app)
+
+def _register() -> None:
+    """Let every command module add its commands to the program."""
+    for name in COMMANDS:
+        try:
+            module = importlib.import_module(f"xdnawatch.cli.{name}")
+        except ModuleNotFoundError as error:
+            if error.name != f"xdnawatch.cli.{name}":
+                raise
+            continue
+        if hasattr(module, "register"):
+            module.register(app)
+        else:
+            app.add_typer(module.app, name=name)
 
 
 def main() -> None:
