@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# Fill the lab's cache (QEMU, guest, kernels), then run the tests. usage: setup/tests.sh [pytest arguments]
+# What cannot be fetched is said here and again by the tests that it leaves out: that run is a partial one.
+set -u
+cd "$(dirname "$0")/.."
+kernels=(7.0.13 7.3.4)
+export XDNAWATCH_TEST_CACHE=${XDNAWATCH_TEST_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/xdnawatch}
+fetch=()
+for kernel in "${kernels[@]}"; do fetch+=(--kernel "$kernel"); done
+if ! XDNAWATCH_CACHE=$XDNAWATCH_TEST_CACHE .venv/bin/xdnawatch lab fetch "${fetch[@]}"; then
+  echo "tests: the lab could not be fetched (see above); tests that boot a kernel will be left out" >&2
+fi
+exec .venv/bin/pytest "$@"
