@@ -1,14 +1,16 @@
-"""The harness's part of xdnawatch.toml."""
+"""The harness's sections of xdnawatch.toml."""
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 
 class NightlySettings(BaseModel):
-    """``[nightly]``: the matrix that is run every night."""
+    """``[nightly]``: the matrix that `xdnawatch nightly` works through, one cell after the other."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    machines: tuple[str, ...] = ()
-    kernels: tuple[str, ...] = ()
+    machines: tuple[str, ...] = ()  # names as `xdnawatch run --machine` takes them
+    kernels: tuple[str, ...] = ()  # versions; ignored for a machine that only shows what it runs now
+    attempts: int = Field(default=2, ge=1, le=10)  # of a cell that infrastructure spoiled, over all nights
+    retest_after_days: int | None = Field(default=None, ge=1)  # judge a cell again when its verdict is older
