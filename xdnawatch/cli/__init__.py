@@ -93,7 +93,7 @@ def main() -> None:
     _register()
     command = typer.main.get_command(app)
     try:
-        status = command.main(standalone_mode=False)
+        status = command.main(prog_name="xdnawatch", standalone_mode=False)
     except click.exceptions.Abort:
         _say("interrupted; the same command resumes")
         sys.exit(ExitCode.INTERRUPTED)
