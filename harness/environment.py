@@ -1,0 +1,287 @@
+"""What a result depends on besides kernel and test, and what in it keeps the suite from judging a kernel.
+
+Half of the reports of a broken NPU are about the environment (IOMMU off, wrong firmware, no permission, a
+DKMS module in the way; facts: amdxdna, section 5). Each such state has a name here, with its cause and
+the next step, so that it is never taken for a kernel's fault. The facts come from harness.examine in one
+round trip (``collect``); judging them (``assess``) is pure.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.resources
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from harness.errors import HarnessError
+from harness.untrusted import clean, clean_values
+from lab.machine import Shell
+
+REPORT_LIMIT = 1 << 20  # bytes of what a machine may say about itself
+MEMLOCK_WANTED = 64 << 20  # bytes: one device heap (amdxdna maps it locked)
+PYTHON_WANTED = (3, 11)
+PYTEST_WANTED = (8,)
+# Firmware folder by device id and revision (drivers/accel/amdxdna/npu*_regs.c; npu6 uses npu4's folder).
+FIRMWARE_FOLDERS = {
+    ("0x1502", "0x00"): "1502_00",
+    ("0x17f0", "0x10"): "17f0_10",
+    ("0x17f0", "0x11"): "17f0_11",
+    ("0x17f0", "0x20"): "17f0_10",
+}
+
+
+class ExamineError(HarnessError):
+    """The machine answered, but could not be examined; ``problem`` is what stands in the way."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(f"{problem.cause}; {problem.next_step}")
+        self.problem = problem
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One named state. A ``blocking`` one means: no result of this run speaks about the kernel."""
+
+    id: str
+    blocking: bool
+    cause: str
+    next_step: str
+
+    def as_json(self) -> dict[str, Any]:
+        """For the journal."""
+        return asdict(self)
+
+
+def blocking(name: str, cause: str, next_step: str) -> Problem:
+    """A state in which no result of the run speaks about the kernel."""
+    return Problem(name, blocking=True, cause=cause, next_step=next_step)
+
+
+def hint(name: str, cause: str, next_step: str) -> Problem:
+    """A state that a reader of the results must know."""
+    return Problem(name, blocking=False, cause=cause, next_step=next_step)
+
+
+@dataclass(frozen=True)
+class Environment:
+    """Facts that stay the same from boot to boot of one machine, their digest, and the problems."""
+
+    facts: Mapping[str, Any]
+    digest: str
+    problems: tuple[Problem, ...]
+
+    @property
+    def obstacles(self) -> tuple[Problem, ...]:
+        """The problems that forbid a verdict on the kernel."""
+        return tuple(problem for problem in self.problems if problem.blocking)
+
+
+def collect(shell: Shell, *, timeout: float) -> dict[str, Any]:
+    """Ask the machine about itself: one command, one answer, every string cleaned.
+
+    Raises ExamineError when it has no usable Python, ShellLostError or ShellTimeoutError when it is gone.
+    """
+    program = importlib.resources.files("harness").joinpath("examine.py").read_bytes()
+    done = shell.run(["python3", "-I", "-"], timeout=timeout, stdin=program)
+    if done.status == 127:
+        raise ExamineError(
+            blocking("no-python", "the machine has no python3", "install Python 3.11 or newer on it")
+        )
+    try:
+        report = json.loads(done.stdout[:REPORT_LIMIT])
+    except ValueError:
+        report = None
+    if done.status != 0 or not isinstance(report, dict):
+        said = clean(done.stderr.decode("utf-8", "replace").strip() or done.text, 400)
+        raise ExamineError(
+            blocking(
+                "examine-failed",
+                f"the machine could not be examined (status {done.status}): {said}",
+                "run `python3 -c 'print(1)'` on it and mend what it says",
+            )
+        )
+    return clean_values(report, REPORT_LIMIT)
+
+
+def assess(report: Mapping[str, Any], *, boot_facts: Mapping[str, str], booted_by_us: bool) -> Environment:
+    """Facts, digest and problems of one machine as ``collect`` found it.
+
+    ``boot_facts`` is what the lab chose (lab.machine.Session.boot_facts). ``booted_by_us``: a candidate
+    kernel was booted, so a driver that is absent is for the verdict to explain, not the environment.
+    """
+    facts = stable_facts(report, boot_facts)
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+    return Environment(facts, digest, tuple(_problems(report, booted_by_us=booted_by_us)))
+
+
+def stable_facts(report: Mapping[str, Any], boot_facts: Mapping[str, str]) -> dict[str, Any]:
+    """What does not change from one boot to the next, nor from one kernel to the next by itself."""
+    module = _part(report, "module")
+    npus = _list(report, "npus")
+    return {
+        "machine": _part(report, "machine"),
+        "npu": [{key: npu.get(key) for key in ("device", "revision", "name", "firmware")} for npu in npus],
+        "firmware": {
+            str(file.get("path")): str(file.get("sha256"))[:16] for file in _list(report, "firmware")
+        },
+        "module": {"origin": module_origin(report), "parameters": _part(module, "parameters")},
+        "iommu": iommu_mode(report),
+        "xrt": _part(report, "xrt"),
+        "power": _part(report, "power"),
+        "secure_boot": report.get("secure_boot"),
+        "user": {key: _part(report, "user").get(key) for key in ("uid", "groups", "memlock_soft")},
+        "python": {key: _part(report, "python").get(key) for key in ("version", "pytest")},
+        "lab": dict(boot_facts),
+    }
+
+
+def module_origin(report: Mapping[str, Any]) -> str:
+    """Whose driver runs: in-tree, out-of-tree, dkms, builtin, absent."""
+    module = _part(report, "module")
+    if not module.get("loaded"):
+        return "absent"
+    if module.get("builtin"):
+        return "builtin"
+    if "O" not in str(module.get("taint") or ""):
+        return "in-tree"
+    return "dkms" if "/dkms/" in str(module.get("path") or "") else "out-of-tree"
+
+
+def iommu_mode(report: Mapping[str, Any]) -> str:
+    """How the device reaches memory: off, force_iova, passthrough (SVA), translated, unknown."""
+    npus = _list(report, "npus")
+    parameters = _part(_part(report, "module"), "parameters")
+    if str(parameters.get("force_iova")) in ("Y", "1"):
+        return "force_iova"
+    if npus and not npus[0].get("iommu_group"):
+        return "off"
+    domain = str(npus[0].get("iommu_domain") or "") if npus else ""
+    if domain == "identity":
+        return "passthrough"
+    return "translated" if domain else "unknown"
+
+
+def _problems(report: Mapping[str, Any], *, booted_by_us: bool) -> Iterator[Problem]:
+    module = _part(report, "module")
+    npus = _list(report, "npus")
+    nodes = _list(report, "nodes")
+    release = _part(report, "kernel").get("release")
+    yield from _tool_problems(report)
+    if not npus:
+        yield blocking(
+            "no-npu",
+            "no AMD NPU is on the machine's PCI bus",
+            "use a Ryzen AI machine, switch the NPU (IPU) on in its firmware setup, or run on virtual-npu4",
+        )
+        return
+    if not module.get("loaded") and not booted_by_us:
+        if module.get("path") is None:
+            yield blocking(
+                "no-driver",
+                f"the kernel {release} has no amdxdna module",
+                "boot a kernel >= 6.14 built with CONFIG_DRM_ACCEL_AMDXDNA",
+            )
+        else:
+            yield blocking(
+                "driver-not-loaded",
+                "the amdxdna module is not loaded",
+                "run `modprobe amdxdna` and read the kernel log",
+            )
+    if nodes and not any(node.get("allowed") for node in nodes):
+        group = nodes[0].get("group")
+        yield blocking(
+            "no-permission",
+            f"the user may not open {nodes[0].get('path')}",
+            f"add the user to the group {group} and log in again",
+        )
+    if iommu_mode(report) == "off":
+        yield blocking(
+            "iommu-off",
+            "the NPU is behind no IOMMU",
+            "enable the IOMMU in the firmware setup and remove amd_iommu=off from the kernel command line",
+        )
+    yield from _firmware_problems(report, npus[0], working=bool(nodes))
+    yield from _module_problems(report, booted_by_us=booted_by_us)
+    yield from _comfort_problems(report)
+
+
+def _tool_problems(report: Mapping[str, Any]) -> Iterator[Problem]:
+    python = _part(report, "python")
+    if _version(python.get("version")) < PYTHON_WANTED:
+        yield blocking(
+            "old-python",
+            f"the machine's Python is {python.get('version')}",
+            "install Python 3.11 or newer on it",
+        )
+    pytest = python.get("pytest")
+    if pytest is None or (pytest != "unknown" and _version(pytest) < PYTEST_WANTED):
+        yield blocking(
+            "no-pytest",
+            "the machine has no pytest" if pytest is None else f"the machine's pytest is {pytest}",
+            "install pytest 8 or newer on it (python3-pytest, or pip install --user pytest)",
+        )
+
+
+def _firmware_problems(
+    report: Mapping[str, Any], npu: Mapping[str, Any], *, working: bool
+) -> Iterator[Problem]:
+    folder = FIRMWARE_FOLDERS.get((str(npu.get("device")), str(npu.get("revision"))))
+    have = any(f"/amdnpu/{folder}/" in str(file.get("path")) for file in _list(report, "firmware"))
+    if folder is not None and not have and not working:
+        yield blocking(
+            "firmware-missing",
+            f"there is no firmware for this NPU below /lib/firmware/amdnpu/{folder}",
+            "install linux-firmware (Debian: firmware-amd-graphics) and load the driver again",
+        )
+
+
+def _module_problems(report: Mapping[str, Any], *, booted_by_us: bool) -> Iterator[Problem]:
+    origin = module_origin(report)
+    if origin in ("dkms", "out-of-tree") and not booted_by_us:
+        yield hint(
+            "foreign-module",
+            f"the loaded amdxdna is an {'out-of-tree (DKMS)' if origin == 'dkms' else origin} module: "
+            "results are about it, not about the kernel's own driver",
+            "remove the package that brought it to judge the kernel",
+        )
+
+
+def _comfort_problems(report: Mapping[str, Any]) -> Iterator[Problem]:
+    user = _part(report, "user")
+    memlock = user.get("memlock_soft")
+    if user.get("uid") != 0 and isinstance(memlock, int) and 0 <= memlock < MEMLOCK_WANTED:
+        yield hint(
+            "memlock",
+            f"the user may lock only {memlock} bytes of memory, a device heap needs {MEMLOCK_WANTED}",
+            "raise the memlock limit in /etc/security/limits.d and log in again",
+        )
+    if report.get("kernel_log") is None:
+        yield hint(
+            "kernel-log",
+            "the user may not read the kernel log: what the kernel said is missing from this run",
+            "log in as root, or allow `sudo -n`",
+        )
+    if _part(report, "power").get("source") == "battery":
+        yield hint("battery", "the machine runs on battery: measured speeds are not comparable", "plug it in")
+
+
+def _version(text: Any) -> tuple[int, ...]:
+    parts = []
+    for part in str(text or "").split("."):
+        digits = "".join(character for character in part if character.isdigit())
+        if not digits:
+            break
+        parts.append(int(digits[:6]))
+    return tuple(parts)
+
+
+def _part(report: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    part = report.get(name)
+    return part if isinstance(part, Mapping) else {}
+
+
+def _list(report: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
+    part = report.get(name)
+    return [item for item in part if isinstance(item, Mapping)] if isinstance(part, list) else []
