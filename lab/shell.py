@@ -1,0 +1,230 @@
+"""Commands and files on a machine through the system's own ``ssh`` client.
+
+The client is the user's: their config, agent, keys and known hosts apply unless ``options`` say otherwise. A
+connection that dies is noticed by ServerAlive messages within about ALIVE_INTERVAL * ALIVE_COUNT seconds.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import selectors
+import shlex
+import subprocess
+import tarfile
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from types import TracebackType
+
+from lab.leash import LeashedProcess
+from lab.machine import Completed, LabError, ShellLostError, ShellTimeoutError
+
+ALIVE_INTERVAL = 5  # seconds between keep-alive messages
+ALIVE_COUNT = 4
+#: ssh's own status for "the connection failed"; a remote command that ends so reads as REMOTE_255.
+SSH_FAILED = 255
+REMOTE_255 = 254
+MASTER_TIMEOUT = 15.0  # seconds until the shared connection stands
+PUT_TIMEOUT = 120.0  # seconds for one batch of files
+READ_TIMEOUT = 30.0
+LONGEST_LINE = 1 << 20  # bytes; a longer line is handed over in pieces
+STDERR_KEPT = 1 << 16
+
+
+@dataclass(frozen=True)
+class SshTarget:
+    """Whom to connect to. ``options`` are words for the ssh command line ("-p", "2222", "-o", "...")."""
+
+    destination: str
+    options: tuple[str, ...] = ()
+    connect_timeout: float = 10.0
+
+
+class SshShell:
+    """A lab.machine.Shell. One shared connection carries all commands while it lives."""
+
+    def __init__(self, target: SshTarget) -> None:
+        if target.destination.startswith("-"):
+            raise LabError(f"{target.destination!r} is not an ssh destination like me@minipc")
+        self.target = target
+        # A short path: a control socket's name is limited to about 100 bytes.
+        self._folder = tempfile.TemporaryDirectory(prefix="xdnw-")
+        self._socket = Path(self._folder.name) / "m"
+        self._master: LeashedProcess | None = None
+
+    def _base(self) -> list[str]:
+        return [
+            "ssh",
+            *self.target.options,
+            *("-o", "BatchMode=yes"),
+            *("-o", f"ConnectTimeout={max(1, round(self.target.connect_timeout))}"),
+            *("-o", f"ServerAliveInterval={ALIVE_INTERVAL}"),
+            *("-o", f"ServerAliveCountMax={ALIVE_COUNT}"),
+            *("-o", "LogLevel=ERROR"),
+            *("-o", f"ControlPath={self._socket}"),
+        ]
+
+    def connect(self, *, timeout: float = MASTER_TIMEOUT) -> None:
+        """Open the shared connection. ShellLostError when it cannot be made, with what ssh says."""
+        self._end_master()
+        with tempfile.TemporaryFile() as stderr:
+            self._master = LeashedProcess(
+                [*self._base(), "-o", "ControlMaster=yes", "-o", "ControlPersist=no", "-N", "-T", "--",
+                 self.target.destination],
+                stdout=subprocess.DEVNULL,
+                stderr=stderr,
+            )  # fmt: skip
+            deadline = time.monotonic() + timeout
+            while time.monotonic() < deadline:
+                if self._socket.exists():
+                    return
+                if self._master.poll() is not None:
+                    break
+                time.sleep(0.02)
+            self._end_master()
+            stderr.seek(0)
+            said = _last_line(stderr.read(STDERR_KEPT)) or f"no connection within {timeout:.0f} s"
+        raise ShellLostError(f"ssh {self.target.destination}: {said}")
+
+    def _end_master(self) -> None:
+        if self._master is not None:
+            self._master.end()
+            self._master = None
+        self._socket.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """End the shared connection."""
+        self._end_master()
+        self._folder.cleanup()
+
+    def __enter__(self) -> SshShell:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def command(self, argv: Sequence[str], *, terminal: bool = False) -> list[str]:
+        """The local command line that runs ``argv`` there; an empty ``argv`` is a login shell."""
+        words = [
+            *self._base(),
+            "-o",
+            "ControlMaster=no",
+            "-tt" if terminal else "-T",
+            "--",
+            self.target.destination,
+        ]
+        if argv:
+            words.append(f"{shlex.join(argv)}; s=$?; [ $s = {SSH_FAILED} ] && s={REMOTE_255}; exit $s")
+        return words
+
+    def run(self, argv: Sequence[str], *, timeout: float, stdin: bytes | None = None) -> Completed:
+        """Run one command to its end. A remote status of 255 reads as 254, as 255 is ssh's own."""
+        try:
+            result = subprocess.run(
+                self.command(argv),
+                input=stdin if stdin is not None else b"",
+                capture_output=True,
+                timeout=timeout,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise ShellTimeoutError(f"{argv[0]}: no end within {timeout:.0f} s") from error
+        except FileNotFoundError as error:
+            raise LabError("there is no ssh client on this machine: install openssh-client") from error
+        if result.returncode == SSH_FAILED:
+            raise ShellLostError(
+                f"ssh {self.target.destination}: {_last_line(result.stderr) or 'connection lost'}"
+            )
+        return Completed(result.returncode, result.stdout, result.stderr)
+
+    def stream(
+        self, argv: Sequence[str], *, timeout: float, silence: float, on_line: Callable[[bytes], None]
+    ) -> int:
+        """Run a command and hand over its lines (without newline) as they come; returns its status.
+
+        Standard error is not handed over; redirect it in the command where it matters.
+        """
+        deadline = time.monotonic() + timeout
+        with (
+            tempfile.TemporaryFile() as stderr,
+            LeashedProcess(self.command(argv), stdout=subprocess.PIPE, stderr=stderr) as process,
+        ):
+            if process.stdout is None:
+                raise LabError("no pipe from ssh")
+            for line in _lines(process.stdout.fileno(), deadline, timeout, silence, argv[0]):
+                on_line(line)
+            status = process.wait(max(0.0, deadline - time.monotonic()) + 1.0)
+            if status is None:
+                raise ShellTimeoutError(f"{argv[0]}: no end within {timeout:.0f} s")
+            if status >= SSH_FAILED:
+                stderr.seek(0)
+                said = _last_line(stderr.read(STDERR_KEPT))
+                raise ShellLostError(f"ssh {self.target.destination}: {said or 'connection lost'}")
+            return status
+
+    def put(self, files: Mapping[str, bytes], folder: str) -> None:
+        """Write files below ``folder`` in one go, as a tar stream."""
+        buffer = io.BytesIO()
+        with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+            for name, content in files.items():
+                path = PurePosixPath(name)
+                if path.is_absolute() or ".." in path.parts:
+                    raise LabError(f"{name!r} is not a path below the folder")
+                entry = tarfile.TarInfo(str(path))
+                entry.size = len(content)
+                entry.mode = 0o644
+                entry.mtime = int(time.time())
+                tar.addfile(entry, io.BytesIO(content))
+        target = shlex.quote(folder)
+        done = self.run(
+            ["sh", "-c", f"mkdir -p {target} && tar -xf - -C {target}"],
+            timeout=PUT_TIMEOUT,
+            stdin=buffer.getvalue(),
+        )
+        if done.status != 0:
+            raise LabError(
+                f"cannot write below {folder} on {self.target.destination}: {_last_line(done.stderr)}"
+            )
+
+    def read(self, path: str, *, limit: int = 1 << 20) -> bytes:
+        """The first ``limit`` bytes of a file."""
+        done = self.run(["head", "-c", str(limit), path], timeout=READ_TIMEOUT)
+        if done.status != 0:
+            raise LabError(f"cannot read {path} on {self.target.destination}: {_last_line(done.stderr)}")
+        return done.stdout
+
+
+def _lines(handle: int, deadline: float, timeout: float, silence: float, name: str) -> Iterator[bytes]:
+    """Lines from a pipe until its end. ShellTimeoutError at the deadline or after ``silence`` without a byte."""
+    pending = b""
+    with selectors.DefaultSelector() as selector:
+        selector.register(handle, selectors.EVENT_READ)
+        while True:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise ShellTimeoutError(f"{name}: no end within {timeout:.0f} s")
+            if not selector.select(min(left, silence)):
+                if silence <= left:
+                    raise ShellTimeoutError(f"{name}: silent for {silence:.0f} s")
+                continue
+            chunk = os.read(handle, 1 << 16)
+            if not chunk:
+                break
+            *complete, pending = (pending + chunk).split(b"\n")
+            yield from complete
+            if len(pending) > LONGEST_LINE:
+                yield pending
+                pending = b""
+    if pending:
+        yield pending
+
+
+def _last_line(text: bytes) -> str:
+    """The last line that ssh or a tool said, shortened, with control characters escaped."""
+    lines = [line for line in text.decode("utf-8", "replace").splitlines() if line.strip()]
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in lines[-1][:300]) if lines else ""

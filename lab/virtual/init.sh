@@ -1,0 +1,26 @@
+#!/bin/busybox sh
+# First process of the guest: network and ssh first, so that a driver that hangs can still be looked at.
+export PATH=/usr/sbin:/usr/bin HOME=/root
+/usr/bin/busybox mount -t proc proc /proc
+mount -t sysfs sys /sys
+mount -t devtmpfs dev /dev 2>/dev/null
+mkdir -p /dev/pts /dev/shm
+mount -t devpts devpts /dev/pts
+mount -t tmpfs -o mode=1777 tmpfs /dev/shm
+mount -t tmpfs tmpfs /run
+mount -t tmpfs -o mode=1777 tmpfs /tmp
+mount -t debugfs debugfs /sys/kernel/debug 2>/dev/null
+mount -t tracefs tracefs /sys/kernel/tracing 2>/dev/null
+echo "xdnawatch-guest: init $(cut -d' ' -f1 /proc/uptime) $(uname -r)" >/dev/kmsg
+hostname xdnawatch-guest
+modprobe virtio_net
+ip link set lo up
+ip link set eth0 up && ip addr add 10.0.2.15/24 dev eth0
+dropbear -F -E -s 2>/dev/console &
+# Real systems give the node to the render group by a udev rule; here a watcher does, also after a reload.
+node() { chgrp render /dev/accel/accel* /dev/dri/renderD* 2>/dev/null; chmod 0660 /dev/accel/accel* /dev/dri/renderD* 2>/dev/null; }
+modprobe amdxdna
+echo "xdnawatch-guest: modprobe amdxdna status $? $(cut -d' ' -f1 /proc/uptime)" >/dev/kmsg
+node
+: >/run/xdnawatch-ready
+while :; do sleep 1; node; done

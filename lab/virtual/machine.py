@@ -1,0 +1,258 @@
+"""The virtual machine: QEMU, the virtual NPU and the guest, as one lab.machine.Machine."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import socket
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from types import MappingProxyType
+
+from lab.leash import LeashedProcess
+from lab.machine import BootRequest, Candidate, LabError, ShellLostError, ShellTimeoutError
+from lab.packages.store import PackageStore
+from lab.shell import SshShell, SshTarget
+from lab.virtual import guest, qemu
+from lab.virtual.device import VirtualDevice
+from lab.virtual.iommu import IommuMode, iommu_mode
+from lab.virtual.kernels import numbers_of
+from lab.virtual.outcome import boot_failure, panic_reason
+from lab.virtual.qemu_install import find_qemu
+from lab.virtual.qmp import Qmp
+
+GENERATIONS = ("npu1", "npu4", "npu5", "npu6")
+POLL = 0.1  # seconds between looks at a guest that boots
+BANNER_TIMEOUT = 1.5  # seconds for "SSH-"; QEMU's network accepts a connection before the guest listens
+DRIVER_TIMEOUT = 30.0  # seconds for modprobe amdxdna; a driver that hangs still gives a session
+NONCE = re.compile(r"^[A-Za-z0-9_.-]{1,64}$")
+READY_SCRIPT = "while ! [ -e /run/xdnawatch-ready ]; do sleep 0.05; done"
+
+
+class VirtualMachine:
+    """A machine of one NPU generation. ``simulated`` is True: it judges the driver, not silicon."""
+
+    kind = "virtual"
+    simulated = True
+    boots_candidates = True
+
+    def __init__(
+        self,
+        name: str,
+        generation: str,
+        store: PackageStore,
+        *,
+        protocol: str | None = None,
+        append: str = "",
+    ) -> None:
+        if generation not in GENERATIONS:
+            raise LabError(f"no virtual NPU {generation!r}; there are {', '.join(GENERATIONS)}")
+        self.name = name
+        self.generation: str | None = generation
+        self._model = generation
+        self._store = store
+        self._protocol = protocol
+        self._append = append
+
+    @contextmanager
+    def boot(self, request: BootRequest) -> Iterator[VirtualSession]:
+        """Boot once; see lab.machine.Machine. BootError kinds: panic, hang, no-boot, early-exit."""
+        candidate = request.candidate
+        if candidate is None:
+            raise LabError(f"{self.name} has no kernel of its own: name one to boot")
+        if not NONCE.match(request.nonce):
+            raise LabError(f"{request.nonce!r} cannot be a nonce on a kernel command line")
+        try:
+            request.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise LabError(f"cannot write traces: {error}") from error
+        with ExitStack() as stack:
+            work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="xdnw-")))
+            yield self._start(stack, work, request, candidate)
+
+    def _start(
+        self, stack: ExitStack, work: Path, request: BootRequest, candidate: Candidate
+    ) -> VirtualSession:
+        begin = time.monotonic()
+        request.progress("preparing QEMU and the guest image")
+        program = find_qemu(self._store)
+        image = guest.guest_image(self._store)
+        initramfs = work / "initramfs"
+        guest.write_initramfs(image.base, guest.modules_archive(self._store, candidate), initramfs)
+        iommu = iommu_mode(numbers_of(candidate.version))
+        accelerator = qemu.TCG
+        line = command_line(iommu, request.nonce, self._append)
+        logs = {
+            name: request.folder / name for name in ("serial.log", "device.jsonl", "qemu.log", "device.log")
+        }
+        for path in logs.values():
+            path.write_bytes(b"")
+        device = VirtualDevice(
+            self._model, work / "npu.sock", logs["device.jsonl"], logs["device.log"],
+            protocol=self._protocol, faults=request.faults,
+        )  # fmt: skip
+        stack.callback(device.end)
+        layout = qemu.VmLayout(
+            candidate.vmlinuz, initramfs, line, logs["serial.log"], work / "qmp", work / "npu.sock", iommu
+        )
+        prepared = time.monotonic()
+        request.progress(f"booting {candidate.release} on {self.name} ({accelerator.name})")
+        process = qemu.start(program, qemu.command(program, accelerator, layout), logs["qemu.log"])
+        stack.callback(process.end)
+        boot = Boot(process, logs, request.timeouts.boot)
+        control, port = boot.control(layout.qmp)
+        stack.callback(control.close)
+        boot.wait_banner(port)
+        shell = stack.enter_context(guest_shell(work, port, image.keys, request.timeouts.connect))
+        loaded = boot.wait_driver(shell)
+        facts = {
+            "accelerator": accelerator.name,
+            "iommu": iommu.name,
+            "command_line": line,
+            "qemu": program.version,
+            "guest_image": image.digest,
+            "npu": self._model,
+            "driver_loaded": "yes" if loaded else f"modprobe not finished after {DRIVER_TIMEOUT:.0f} s",
+            "seconds_prepare": f"{prepared - begin:.2f}",
+            "seconds_boot": f"{time.monotonic() - prepared:.2f}",
+        }
+        facts |= {f"device_{key}": str(value) for key, value in device.facts.items() if key != "ready"}
+        facts |= {f"kernel_{key}": value for key, value in candidate.detail.items()}
+        stack.callback(boot.leave, control, request.timeouts.shutdown)
+        return VirtualSession(shell, process, control, logs, facts)
+
+
+def command_line(iommu: IommuMode, nonce: str, append: str) -> str:
+    """The kernel's parameters: all messages on the serial port, and a panic ends QEMU at once."""
+    words = (
+        "console=ttyS0",
+        "loglevel=7",
+        "panic=-1",
+        *iommu.command_line,
+        f"xdnawatch.nonce={nonce}",
+        append,
+    )
+    return " ".join(word for word in words if word)
+
+
+def guest_shell(work: Path, port: int, keys: guest.GuestKeys, connect: float) -> SshShell:
+    """A shell on the guest with its pinned host key; the user's own ssh configuration stays out of it."""
+    known = work / "known_hosts"
+    known.write_text(f"[127.0.0.1]:{port} {keys.host_public}\n")
+    options = (
+        *("-F", "none", "-p", str(port), "-i", str(keys.identity)),
+        *("-o", "IdentitiesOnly=yes", "-o", f"UserKnownHostsFile={known}", "-o", "StrictHostKeyChecking=yes"),
+        *("-o", "GlobalKnownHostsFile=/dev/null"),
+    )
+    return SshShell(SshTarget("root@127.0.0.1", options, connect))
+
+
+class Boot:
+    """The wait for a guest: it looks at QEMU, the serial log and the port, and names what went wrong."""
+
+    def __init__(self, process: LeashedProcess, logs: Mapping[str, Path], timeout: float) -> None:
+        self._process = process
+        self._logs = logs
+        self._begin = time.monotonic()
+        self._deadline = self._begin + timeout
+        self._control: Qmp | None = None
+
+    def control(self, path: Path) -> tuple[Qmp, int]:
+        """QEMU's control connection and the port that leads to the guest's ssh server."""
+        while not path.exists():
+            self._check()
+            time.sleep(0.02)
+        try:
+            self._control = Qmp(path)
+            return self._control, self._control.forwarded_port()
+        except LabError:
+            self._check()
+            raise
+
+    def _check(self) -> None:
+        """Raise the right BootError when QEMU ended, the kernel panicked or the time is over."""
+        status = self._process.poll()
+        serial = self._logs["serial.log"].read_bytes().decode("utf-8", "replace")
+        if status is None and panic_reason(serial) is None and time.monotonic() < self._deadline:
+            return
+        raise boot_failure(
+            serial,
+            status=status,
+            events=self._control.events() if self._control is not None else (),
+            said=self._logs["qemu.log"].read_bytes().decode("utf-8", "replace"),
+            waited=time.monotonic() - self._begin,
+        )
+
+    def wait_banner(self, port: int) -> None:
+        """Return when the guest's ssh server greets."""
+        while not _banner(port):
+            self._check()
+            time.sleep(POLL)
+
+    def wait_driver(self, shell: SshShell) -> bool:
+        """Connect and wait until the guest loaded its modules; False when that takes too long."""
+        while True:
+            try:
+                shell.connect()
+                break
+            except ShellLostError:
+                self._check()
+                time.sleep(POLL)
+        try:
+            shell.run(["sh", "-c", READY_SCRIPT], timeout=DRIVER_TIMEOUT)
+        except ShellTimeoutError:
+            return False
+        except ShellLostError:
+            time.sleep(POLL)
+            self._check()
+            raise
+        return True
+
+    def leave(self, control: Qmp, timeout: float) -> None:
+        """End QEMU by its own command, so that files are flushed; the leash does the rest."""
+        with contextlib.suppress(LabError):
+            control.command("quit")
+        self._process.wait(timeout)
+
+
+def _banner(port: int) -> bool:
+    try:
+        with socket.create_connection(("127.0.0.1", port), 1.0) as channel:
+            channel.settimeout(BANNER_TIMEOUT)
+            return channel.recv(4) == b"SSH-"
+    except OSError:
+        return False
+
+
+class VirtualSession:
+    """A booted virtual machine; see lab.machine.Session."""
+
+    nonce_expected = True
+
+    def __init__(
+        self,
+        shell: SshShell,
+        process: LeashedProcess,
+        control: Qmp,
+        logs: Mapping[str, Path],
+        facts: dict[str, str],
+    ) -> None:
+        self.shell = shell
+        self.logs = logs
+        self._process = process
+        self._control = control
+        self._facts = facts
+
+    def alive(self) -> bool:
+        """Whether QEMU runs and the kernel has not panicked."""
+        if self._process.poll() is not None:
+            return False
+        return panic_reason(self.logs["serial.log"].read_bytes().decode("utf-8", "replace")) is None
+
+    def boot_facts(self) -> Mapping[str, str]:
+        """Accelerator, IOMMU mode, command line, versions, seconds of preparation and boot, QEMU's events."""
+        events = ", ".join(event.name for event in self._control.events())
+        return MappingProxyType(self._facts | ({"events": events} if events else {}))
