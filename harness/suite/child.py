@@ -1,0 +1,80 @@
+"""Do something as another user: fork, drop every right, run, send the answer back."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import time
+from collections.abc import Callable
+
+NOBODY = 65534
+CHILD_TIMEOUT = 10.0  # seconds
+ANSWER_LIMIT = 65536  # bytes
+
+
+class ChildError(Exception):
+    """The child ended without an answer."""
+
+
+def as_user(uid: int, work: Callable[[], object], before: Callable[[], object] | None = None) -> object:
+    """Run ``work`` in a child with uid and gid ``uid`` and no groups; its JSON-able result.
+
+    ``before`` runs in the child while it still has the caller's rights. An OSError of ``work`` comes back as
+    its errno's name. ChildError when the child dies or is silent for CHILD_TIMEOUT.
+    """
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        _child(uid, work, before, writing)
+    os.close(writing)
+    try:
+        return json.loads(_answer(pid, reading))
+    finally:
+        os.close(reading)
+
+
+def _child(uid: int, work: Callable[[], object], before: Callable[[], object] | None, writing: int) -> None:
+    status = 1
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        if before:
+            before()
+        if uid != os.getuid():
+            os.setgroups([])
+            os.setgid(uid)
+            os.setuid(uid)
+        os.write(writing, json.dumps(outcome(work)).encode()[:ANSWER_LIMIT])
+        status = 0
+    finally:
+        os._exit(status)  # never back into pytest, whatever happened
+
+
+def outcome(work: Callable[[], object]) -> object:
+    """The result of ``work``, or the name of the errno it met."""
+    import errno
+
+    try:
+        return work()
+    except OSError as error:
+        return errno.errorcode.get(error.errno or 0, str(error.errno))
+
+
+def _answer(pid: int, reading: int) -> bytes:
+    deadline = time.monotonic() + CHILD_TIMEOUT
+    data = b""
+    while len(data) < ANSWER_LIMIT:
+        ready, _, _ = select.select([reading], [], [], max(0.0, deadline - time.monotonic()))
+        if not ready:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            raise ChildError(f"the child was silent for {CHILD_TIMEOUT:g} s")
+        piece = os.read(reading, ANSWER_LIMIT)
+        if not piece:
+            break
+        data += piece
+    _, status = os.waitpid(pid, 0)
+    if status or not data:
+        raise ChildError(f"the child ended with status {os.waitstatus_to_exitcode(status)} and no answer")
+    return data

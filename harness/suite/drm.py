@@ -1,0 +1,61 @@
+"""The few calls of the DRM core that the suite needs (include/uapi/drm/drm.h)."""
+
+from __future__ import annotations
+
+import ctypes
+
+from harness.suite.uapi import READ_WRITE, S32, S64, U32, U64, WRITE, request
+
+
+class Version(ctypes.Structure):
+    _fields_ = (
+        ("version_major", S32),
+        ("version_minor", S32),
+        ("version_patchlevel", S32),
+        ("name_len", ctypes.c_size_t),
+        ("name", U64),
+        ("date_len", ctypes.c_size_t),
+        ("date", U64),
+        ("desc_len", ctypes.c_size_t),
+        ("desc", U64),
+    )
+
+
+class GemClose(ctypes.Structure):
+    _fields_ = (("handle", U32), ("pad", U32))
+
+
+class PrimeHandle(ctypes.Structure):
+    _fields_ = (("handle", U32), ("flags", U32), ("fd", S32))
+
+
+class SyncobjDestroy(ctypes.Structure):
+    _fields_ = (("handle", U32), ("pad", U32))
+
+
+class SyncobjTimelineWait(ctypes.Structure):
+    _fields_ = (
+        ("handles", U64),
+        ("points", U64),
+        ("timeout_nsec", S64),
+        ("count_handles", U32),
+        ("flags", U32),
+        ("first_signaled", U32),
+        ("pad", U32),
+        ("deadline_nsec", U64),
+    )
+
+
+class SyncobjTimelineArray(ctypes.Structure):
+    _fields_ = (("handles", U64), ("points", U64), ("count_handles", U32), ("flags", U32))
+
+
+WAIT_FOR_SUBMIT = 1 << 1  # of SyncobjTimelineWait.flags: wait also for a point not yet submitted
+
+VERSION = request(READ_WRITE, 0x00, Version)
+GEM_CLOSE = request(WRITE, 0x09, GemClose)
+PRIME_HANDLE_TO_FD = request(READ_WRITE, 0x2D, PrimeHandle)
+PRIME_FD_TO_HANDLE = request(READ_WRITE, 0x2E, PrimeHandle)
+SYNCOBJ_DESTROY = request(READ_WRITE, 0xC0, SyncobjDestroy)
+SYNCOBJ_TIMELINE_WAIT = request(READ_WRITE, 0xCA, SyncobjTimelineWait)
+SYNCOBJ_QUERY = request(READ_WRITE, 0xCB, SyncobjTimelineArray)

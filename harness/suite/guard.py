@@ -1,0 +1,160 @@
+"""Can this machine be tested? What is missing, exactly, and what to do about it.
+
+An environment fault (no NPU, IOMMU off, no permission, module absent) is no verdict about a kernel: every
+test is then skipped with the missing piece as its reason. What cannot be told apart from a kernel's failure,
+a driver that is loaded and made no node although nothing is known to be missing, is for ``test_presence.py``.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from harness.suite import uapi
+from harness.suite.device import Device
+
+VENDOR = 0x1022
+# (device, revision) -> generation, devices.json of the facts; None: any revision
+GENERATIONS: dict[tuple[int, int], str] = {
+    (0x1502, 0x00): "npu1",
+    (0x17F0, 0x10): "npu4",
+    (0x17F0, 0x11): "npu5",
+    (0x17F0, 0x20): "npu6",
+    (0x17F2, 0x10): "npu3-pf",
+    (0x17F3, 0x10): "npu3-vf",
+    (0x1B0B, 0x10): "npu3a-pf",
+    (0x1B0C, 0x10): "npu3a-vf",
+}
+FIRMWARE = {"npu1": "1502_00", "npu4": "17f0_10", "npu5": "17f0_11", "npu6": "17f0_10"}
+AIE2 = frozenset(FIRMWARE)  # the generations whose ioctls the suite tests
+
+
+@dataclass(frozen=True)
+class Missing:
+    """One thing the machine lacks. ``kind``: pci-device, iommu, module, firmware, node, permission, open."""
+
+    kind: str
+    message: str
+
+
+@dataclass(frozen=True)
+class PciDevice:
+    """An NPU on the bus."""
+
+    address: str
+    device: int
+    revision: int
+
+    @property
+    def generation(self) -> str:
+        """ "npu4", or "unknown"."""
+        return GENERATIONS.get((self.device, self.revision), "unknown")
+
+
+@dataclass(frozen=True)
+class Found:
+    """What there is and what there is not."""
+
+    pci: PciDevice | None
+    node: str | None
+    missing: tuple[Missing, ...]
+    driver: tuple[str, int, int, int] | None = None  # name, major, minor, patch level
+    attributes: dict[str, str] = field(default_factory=dict)  # vbnv, fw_version, device_type
+
+
+def look(root: Path = Path("/"), node: str | None = None) -> Found:
+    """Examine the machine. ``root`` stands for / in tests; ``node`` overrides the search for the node."""
+    pci = next(iter(_npus(root)), None)
+    missing = list(_lacking(root, pci))
+    path = node or (_node(root, pci) if pci else None)
+    if missing or path is None:
+        if not missing:
+            missing = [
+                Missing("node", "amdxdna is loaded but made no node: its probe failed, see the kernel log")
+            ]
+        return Found(pci, path, tuple(missing))
+    return _opened(root, pci, path)
+
+
+def _opened(root: Path, pci: PciDevice | None, path: str) -> Found:
+    attributes = {
+        name: _text(root / f"sys/bus/pci/devices/{pci.address if pci else ''}/{name}")
+        for name in ("vbnv", "fw_version", "device_type")
+    }
+    try:
+        with Device(path) as device:
+            driver = device.version()
+    except PermissionError:
+        message = f"uid {os.getuid()} may not open {path}: join its group (render) or run as root"
+        return Found(pci, path, (Missing("permission", message),), None, attributes)
+    except OSError as error:
+        name = errno.errorcode.get(error.errno or 0, str(error.errno))
+        hint = "IOMMU without PASID or SVA (boot with the IOMMU on, or amdxdna.force_iova=1 from 7.1)"
+        message = f"{path} cannot be opened: {name}; usual cause: {hint}"
+        return Found(pci, path, (Missing("open", message),), None, attributes)
+    if driver[0] != uapi.DRIVER_NAME:
+        message = f"{path} belongs to the driver {driver[0]!r}, not to {uapi.DRIVER_NAME}"
+        return Found(pci, path, (Missing("node", message),), driver, attributes)
+    return Found(pci, path, (), driver, attributes)
+
+
+def _lacking(root: Path, pci: PciDevice | None) -> Iterator[Missing]:
+    if pci is None:
+        yield Missing(
+            "pci-device",
+            "no AMD NPU on the PCI bus (1022:1502, 1022:17f0, ...); on a laptop enable it in the firmware setup",
+        )
+        return
+    if not any((root / "sys/kernel/iommu_groups").glob("*")):
+        yield Missing("iommu", "the IOMMU is off; boot without amd_iommu=off")
+    if not (root / "sys/module/amdxdna").is_dir():
+        yield Missing("module", "amdxdna is not loaded; modprobe amdxdna (CONFIG_DRM_ACCEL_AMDXDNA)")
+    folder = FIRMWARE.get(pci.generation)
+    if folder and not any((root / "lib/firmware/amdnpu" / folder).glob("npu*.sbin*")):
+        yield Missing("firmware", f"no firmware amdnpu/{folder}/npu*.sbin; install firmware-amd-graphics")
+
+
+def _npus(root: Path) -> Iterator[PciDevice]:
+    known = {device for device, _revision in GENERATIONS}
+    for folder in sorted((root / "sys/bus/pci/devices").glob("*")):
+        if _number(folder / "vendor") == VENDOR and _number(folder / "device") in known:
+            yield PciDevice(folder.name, _number(folder / "device"), _number(folder / "revision"))
+
+
+def _node(root: Path, pci: PciDevice) -> str | None:
+    names = sorted(path.name for path in (root / f"sys/bus/pci/devices/{pci.address}/accel").glob("accel*"))
+    return f"/dev/accel/{names[0]}" if names else None
+
+
+def facts(root: Path = Path("/")) -> dict[str, object]:
+    """What else a result depends on, as far as this machine tells."""
+    taint = _text(root / "proc/sys/kernel/tainted")
+    parameters = root / "sys/module/amdxdna/parameters"
+    return {
+        "taint": int(taint) if taint.isdigit() else None,
+        "module_srcversion": _text(root / "sys/module/amdxdna/srcversion") or None,
+        "module_parameters": {path.name: _text(path) for path in sorted(parameters.glob("*"))},
+        "iommu_groups": len(list((root / "sys/kernel/iommu_groups").glob("*"))),
+        "uid": os.getuid(),
+    }
+
+
+def taint(root: Path = Path("/")) -> int:
+    """The kernel's taint bits, 0 when they cannot be read."""
+    text = _text(root / "proc/sys/kernel/tainted")
+    return int(text) if text.isdigit() else 0
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text("utf-8", "replace").strip()[:200]
+    except OSError:
+        return ""
+
+
+def _number(path: Path) -> int:
+    text = _text(path)
+    return int(text, 16) if text.startswith("0x") else -1

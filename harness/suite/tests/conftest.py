@@ -1,0 +1,324 @@
+"""Fixtures of the device tests: the guard before, the device in between, the invariants after."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import signal
+from collections.abc import Callable, Iterator
+from types import FrameType
+
+import pytest
+
+from harness.suite import contract, guard, kmsg, releases, uapi
+from harness.suite.child import outcome
+from harness.suite.device import Buffer, Context, Device
+from harness.suite.reporter import EVENTS, EXPECTATION, plain
+
+TEST_TIMEOUT = 20.0  # seconds of one phase of one test; the driver's longest wait is 5
+FOUND = pytest.StashKey[guard.Found]()
+KERNEL_LOG = pytest.StashKey[kmsg.KernelLog | None]()
+MARKERS = (
+    "bare: runs also where the device cannot be tested",
+    "root: needs root",
+    "pm: waits for the device to sleep; only with --pm",
+    "slow: takes seconds",
+    "negative: a call that must be refused",
+    "logs(pattern): may leave kernel log lines that match and would else count as damage",
+    "limit(seconds): this test's own time limit",
+)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("xdnawatch")
+    group.addoption("--pm", action="store_true", help="also run the tests that put the device to sleep")
+    group.addoption("--npu-node", default=None, help="the node to test (default: the one of the first NPU)")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for marker in MARKERS:
+        config.addinivalue_line("markers", marker)
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Look at the machine once, before anything is collected, and say what was found."""
+    config = session.config
+    found = guard.look(node=config.getoption("--npu-node"))
+    config.stash[FOUND] = found
+    try:
+        config.stash[KERNEL_LOG] = kmsg.KernelLog()
+    except OSError:
+        config.stash[KERNEL_LOG] = None
+    events = config.stash.get(EVENTS, None)
+    if events:
+        device = found.pci and {
+            "node": found.node,
+            "pci": found.pci.address,
+            "vendor": guard.VENDOR,
+            "device": found.pci.device,
+            "revision": found.pci.revision,
+            "generation": found.pci.generation,
+            "driver_version": list(found.driver[1:]) if found.driver else None,
+            "vbnv": found.attributes.get("vbnv") or None,
+            "fw_version": found.attributes.get("fw_version") or None,
+        }
+        facts = guard.facts() | {"kernel_log": config.stash[KERNEL_LOG] is not None}
+        events.emit(
+            "environment",
+            device=plain(device),
+            missing=[{"kind": piece.kind, "message": piece.message} for piece in found.missing],
+            facts=plain(facts),
+        )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Skip what this machine cannot run, each with its reason."""
+    found = config.stash[FOUND]
+    reasons = [f"{piece.kind}: {piece.message}" for piece in found.missing]
+    if not reasons and found.pci and found.pci.generation not in guard.AIE2:
+        reasons = [f"generation: the suite tests AIE2 devices, this is {found.pci.generation}"]
+    for item in items:
+        if reasons and not item.get_closest_marker("bare"):
+            item.add_marker(pytest.mark.skip(reason=contract.ENVIRONMENT_PREFIX + "; ".join(reasons)))
+        elif item.get_closest_marker("pm") and not config.getoption("--pm"):
+            item.add_marker(pytest.mark.skip(reason="not asked for: --pm"))
+        elif item.get_closest_marker("root") and os.getuid() != 0:
+            item.add_marker(pytest.mark.skip(reason=contract.ENVIRONMENT_PREFIX + "root: needs root"))
+
+
+class TestTimeoutError(Exception):
+    """A phase of a test took longer than its limit and was interrupted."""
+
+    __test__ = False
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Iterator[None]:
+    with _limit(item):
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    with _limit(item):
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
+    with _limit(item):
+        return (yield)
+
+
+class _limit:  # noqa: N801 - reads as a statement
+    """Interrupt a phase that hangs in a call that can be interrupted; the runner bounds the others."""
+
+    def __init__(self, item: pytest.Item) -> None:
+        marker = item.get_closest_marker("limit")
+        self.seconds = float(marker.args[0]) if marker else TEST_TIMEOUT
+
+    def __enter__(self) -> None:
+        signal.signal(signal.SIGALRM, self._expired)
+        signal.setitimer(signal.ITIMER_REAL, self.seconds)
+
+    def __exit__(self, *_exception: object) -> None:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+    def _expired(self, _number: int, _frame: FrameType | None) -> None:
+        raise TestTimeoutError(f"no end within {self.seconds:g} s")
+
+
+# -- what a test says ---------------------------------------------------------------------------------------
+
+Record = Callable[[str, object], None]
+
+
+@pytest.fixture
+def record(request: pytest.FixtureRequest) -> Record:
+    """Report a measured value: it goes into the result event and onto the compare page."""
+
+    def store(name: str, value: object) -> None:
+        request.node.user_properties.append((name, plain(value)))
+
+    return store
+
+
+@pytest.fixture
+def level(request: pytest.FixtureRequest) -> releases.Level:
+    """Kernel release, driver version and generation: what decides which behaviour is right."""
+    found = request.config.stash[FOUND]
+    assert found.driver is not None
+    assert found.pci is not None
+    return releases.Level(releases.parse(platform.release()), found.driver[2], found.pci.generation)
+
+
+Expect = Callable[[str], object]
+
+
+@pytest.fixture
+def expect(request: pytest.FixtureRequest, level: releases.Level) -> Expect:
+    """The value that is right on this kernel by the table of releases; the row used is reported."""
+
+    def look_up(key: str) -> object:
+        expectation = releases.expect(key, level)
+        request.node.user_properties.append((EXPECTATION, expectation.plain()))
+        return expectation.row.value
+
+    return look_up
+
+
+Attempt = Callable[..., str]
+
+
+@pytest.fixture
+def attempt(record: Record) -> Attempt:
+    """Do something and report how it ended: "ok" or the errno's name."""
+
+    def run(work: Callable[[], object], name: str = "result") -> str:
+        def done() -> str:
+            work()
+            return "ok"
+
+        result = str(outcome(done))
+        record(name, result)
+        return result
+
+    return run
+
+
+Refuse = Callable[..., None]
+
+
+@pytest.fixture
+def refuse(attempt: Attempt, device: Device) -> Refuse:
+    """Assert that an ioctl ends with this errno and leaves its argument untouched."""
+
+    def check(error: str, request: int, argument: ctypes.Structure, *, on: Device | None = None) -> None:
+        before = bytes(argument)
+        assert attempt(lambda: (on or device).ioctl(request, argument)) == error
+        assert bytes(argument) == before, "a refused call changed its argument"
+
+    return check
+
+
+# -- the device ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def node(request: pytest.FixtureRequest) -> str:
+    """The path of the node under test."""
+    found = request.config.stash[FOUND]
+    assert found.node is not None
+    return found.node
+
+
+@pytest.fixture(scope="session")
+def pci(request: pytest.FixtureRequest) -> guard.PciDevice:
+    """The device on the bus."""
+    found = request.config.stash[FOUND]
+    assert found.pci is not None
+    return found.pci
+
+
+@pytest.fixture(scope="session")
+def device(node: str) -> Iterator[Device]:
+    """One client for all tests that do not need their own; it gets its heap with ``heap``."""
+    with Device(node) as opened:
+        yield opened
+
+
+@pytest.fixture
+def own(node: str) -> Iterator[Device]:
+    """A client of this test alone, without a heap."""
+    with Device(node) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def metadata(device: Device) -> uapi.QueryAieMetadata:
+    """Rows, columns and tiles of the array."""
+    return device.metadata()
+
+
+@pytest.fixture(scope="session")
+def tiles(metadata: uapi.QueryAieMetadata) -> int:
+    """Core tiles of one column: the smallest context."""
+    return int(metadata.core.row_count)
+
+
+@pytest.fixture(scope="session")
+def heap(device: Device) -> Buffer:
+    """The heap of ``device``: 64 MiB. Made once, as mapping it costs most on a simulated device."""
+    return device.heap()
+
+
+@pytest.fixture(scope="session")
+def unit(device: Device, heap: Buffer) -> Buffer:
+    """32 KiB in the heap, used as the code of compute units and as instructions."""
+    assert heap.size >= 32768
+    return device.buffer(uapi.Bo.DEV, 32768)
+
+
+@pytest.fixture
+def bare_context(device: Device, heap: Buffer, tiles: int) -> Iterator[Context]:
+    """A context of one column without compute units; it can only be made beside a heap."""
+    assert heap.memory.address
+    context = device.create_context(tiles=tiles)
+    yield context
+    device.destroy_context(context)
+
+
+@pytest.fixture
+def context(device: Device, bare_context: Context, unit: Buffer) -> Context:
+    """A context of one column with one compute unit."""
+    device.configure(bare_context, [unit.handle])
+    return bare_context
+
+
+@pytest.fixture
+def share(device: Device) -> Iterator[Buffer]:
+    """64 KiB of ordinary memory."""
+    buffer = device.buffer(uapi.Bo.SHARE, 65536)
+    yield buffer
+    device.free(buffer)
+
+
+@pytest.fixture
+def command(device: Device) -> Iterator[Buffer]:
+    """A command buffer of one page."""
+    buffer = device.buffer(uapi.Bo.CMD, uapi.PAGE)
+    yield buffer
+    device.free(buffer)
+
+
+# -- after the test -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(autouse=True)
+def unchanged(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A test that passed but left a context, a warning or a taint behind has failed."""
+    found, log = request.config.stash[FOUND], request.config.stash[KERNEL_LOG]
+    before, taint = _contexts(found), guard.taint()
+    if log:
+        log.lines()
+    yield
+    changes: list[str] = []
+    left = _contexts(found) - before
+    if left:
+        changes.append(f"contexts left over: {sorted(left)}")
+    if guard.taint() != taint:
+        changes.append(f"kernel taint went from {taint} to {guard.taint()}")
+    if log:
+        changes += [f"kernel log: {text}" for text in kmsg.damage(log.lines())]
+    if changes:
+        request.node.user_properties.append(("device-changed", plain(changes)))
+        pytest.fail("the test changed the device or the kernel: " + "; ".join(changes[:8]), pytrace=False)
+
+
+def _contexts(found: guard.Found) -> set[int]:
+    """The contexts of this process on the device, empty where the driver cannot list them (before 6.18)."""
+    if found.missing or found.node is None or found.driver is None or found.driver[2] < 1:
+        return set()
+    with Device(found.node) as device:
+        return {int(entry.context_id) for entry in device.contexts() if entry.pid == os.getpid()}
