@@ -1,9 +1,10 @@
 """Processes that end when we end, even by kill -9.
 
-``PR_SET_PDEATHSIG`` alone is tied to the *thread* that forked, so a worker thread's end would kill a healthy QEMU.
-Therefore a small process stands between: it holds the read end of a pipe from us and ends its one child as soon
-as the pipe closes, for whatever reason; the child in turn gets PDEATHSIG on that process. This file is both the
-library and, run as a script with ``python -I -S``, that process: it imports nothing of the project at run time.
+``PR_SET_PDEATHSIG`` alone is tied to the *thread* that forked, so a worker thread's end would kill a healthy
+QEMU. Therefore a small process stands between: it holds the read end of a pipe from us and ends its one
+child as soon as the pipe closes, for whatever reason; the child in turn gets PDEATHSIG on that process. This
+file is both the library and, run as a script with ``python -I -S``, that process: it imports nothing of the
+project at run time.
 """
 
 from __future__ import annotations

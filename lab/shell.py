@@ -95,6 +95,10 @@ class SshShell:
             self._master = None
         self._socket.unlink(missing_ok=True)
 
+    def connected(self) -> bool:
+        """Whether the shared connection stands."""
+        return self._master is not None and self._master.poll() is None
+
     def close(self) -> None:
         """End the shared connection."""
         self._end_master()
@@ -200,7 +204,9 @@ class SshShell:
 
 
 def _lines(handle: int, deadline: float, timeout: float, silence: float, name: str) -> Iterator[bytes]:
-    """Lines from a pipe until its end. ShellTimeoutError at the deadline or after ``silence`` without a byte."""
+    """Lines from a pipe until its end. ShellTimeoutError at the deadline or after ``silence`` without a
+    byte.
+    """
     pending = b""
     with selectors.DefaultSelector() as selector:
         selector.register(handle, selectors.EVENT_READ)

@@ -13,10 +13,10 @@ import shutil
 import tarfile
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, cast
 
 import zstandard
-from debian.arfile import ArError, ArFile
+from debian.arfile import ArError, ArFile, ArMember
 
 from lab.machine import LabError
 
@@ -54,14 +54,14 @@ def unpack(deb: Path, folder: Path, wanted: Callable[[str], bool] = lambda _name
     return count
 
 
-def _decompressed(member: IO[bytes], name: str) -> IO[bytes]:
+def _decompressed(member: ArMember, name: str) -> IO[bytes]:
     if name.endswith(".xz"):
-        return lzma.open(member, "rb")
+        return cast(IO[bytes], lzma.open(cast(IO[bytes], member), "rb"))
     if name.endswith(".zst"):
-        return zstandard.ZstdDecompressor().stream_reader(member)
+        return zstandard.ZstdDecompressor().stream_reader(cast(IO[bytes], member))
     if name.endswith(".gz"):
-        return gzip.open(member, "rb")
-    return member
+        return cast(IO[bytes], gzip.open(member, "rb"))
+    return cast(IO[bytes], member)
 
 
 def merged_name(name: str) -> str:

@@ -1,7 +1,8 @@
 """A suite's package index: fetched, verified against the signed Release, kept as a small SQLite file.
 
-The text of ``Packages`` for trixie is 50 MB; parsing it into Python objects for each command would cost seconds.
-One pass over its paragraphs fills a table with the seven fields that the lab needs, once per change of the index.
+The text of ``Packages`` for trixie is 50 MB; parsing it into Python objects for each command would cost
+seconds. One pass over its paragraphs fills a table with the seven fields that the lab needs, once per change
+of the index.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from debian import deb822
 
 from lab.cache import locked
 from lab.machine import LabError
-from lab.packages.download import DownloadError, Progress, download, no_progress
+from lab.packages.download import DownloadError, Progress, download, new_client, no_progress
 
 #: Seconds before the mirror is asked again whether a suite changed.
 FRESH = 12 * 3600.0
@@ -41,7 +42,9 @@ PROVIDED = re.compile(r"^\s*([^\s(]+)")
 
 @dataclass(frozen=True)
 class Package:
-    """One binary package of a suite. ``filename`` is relative to the mirror; ``depends`` has Pre-Depends first."""
+    """One binary package of a suite. ``filename`` is relative to the mirror; ``depends`` has Pre-Depends
+    first.
+    """
 
     name: str
     version: str
@@ -110,7 +113,8 @@ def open_index(
 ) -> Index:
     """The index of ``suite``; the mirror is asked only when the cached one is older than ``fresh`` seconds.
 
-    When the mirror cannot be reached an older cached index is used: packages in the cache stay usable offline.
+    When the mirror cannot be reached an older cached index is used: packages in the cache stay usable
+    offline.
     """
     if not re.fullmatch(r"[a-z][a-z0-9-]*", suite):
         raise LabError(f"{suite!r} is not the name of a Debian suite")
@@ -140,7 +144,7 @@ def _usable(index: Index, path: Path, mirror: str) -> bool:
 def _refresh(cache: Path, mirror: str, suite: str, old: Index | None, path: Path, progress: Progress) -> None:
     base = f"{mirror}/dists/{suite}"
     folder = cache / "indices"
-    with tempfile.TemporaryDirectory(dir=_made(folder)) as work, _client() as client:
+    with tempfile.TemporaryDirectory(dir=_made(folder)) as work, new_client() as client:
         release, signed = _release(client, base, suite, Path(work))
         expected = release.get(PACKAGES)
         if expected is None:
@@ -160,12 +164,6 @@ def _refresh(cache: Path, mirror: str, suite: str, old: Index | None, path: Path
 def _made(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     return folder
-
-
-def _client() -> httpx.Client:
-    from lab.packages.download import new_client
-
-    return new_client()
 
 
 def _release(client: httpx.Client, base: str, suite: str, work: Path) -> tuple[dict[str, str], str]:
@@ -204,7 +202,8 @@ def _store(path: Path, text: bytes, meta: Iterable[tuple[str, str]]) -> None:
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("pragma synchronous = off")  # the file gets its name only when complete
         connection.executescript(
-            "create table package (name text, version text, filename text, size text, sha256 text, depends text);"
+            "create table package (name text, version text, filename text, size text, sha256 text, "
+            "depends text);"
             "create table provides (name text, package text);"
             "create table meta (name text primary key, value text);"
         )

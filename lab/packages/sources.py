@@ -1,8 +1,8 @@
 """Which Debian mirror this machine uses, read from its apt configuration.
 
-Both forms of sources.list(5) are read: deb822 ``*.sources`` and one-line ``*.list``. The project itself names no
-mirror. The suites that the lab needs (trixie, trixie-backports) need not be configured: a mirror of one release
-carries all of them.
+Both forms of sources.list(5) are read: deb822 ``*.sources`` and one-line ``*.list``. The project itself
+names no mirror. The suites that the lab needs (trixie, trixie-backports) need not be configured: a mirror of
+one release carries all of them.
 """
 
 from __future__ import annotations
@@ -94,8 +94,8 @@ def mirror_address(setting: str | None = None, apt: Path = Path("/etc/apt")) -> 
         if uri.startswith(("http://", "https://")):
             return uri.rstrip("/")
     raise LabError(
-        f"no Debian mirror found in {apt} (sources.list, sources.list.d): name one in the setting 'mirror' of [lab] "
-        "in xdnawatch.toml or in XDNAWATCH_MIRROR"
+        f"no Debian mirror found in {apt} (sources.list, sources.list.d): "
+        "name one as 'mirror' in section [debian] of xdnawatch.toml"
     )
 
 

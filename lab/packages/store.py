@@ -1,7 +1,7 @@
 """Packages on this disk: download what is missing, remember how each one was checked, keep it for good.
 
-A .deb is kept in the cache even after unpacking: a mirror's index drops old kernels' modules, and a pool drops
-them some time later.
+A .deb is kept in the cache even after unpacking: a mirror's index drops old kernels' modules, and a pool
+drops them some time later.
 """
 
 from __future__ import annotations
@@ -101,10 +101,11 @@ class PackageStore:
     def tree(
         self, kind: str, suites: Sequence[str], roots: Sequence[str], *, exclude: Sequence[str] = ()
     ) -> Path:
-        """A folder with ``roots`` and their closure unpacked, and ``packages.json`` that lists them with versions.
+        """A folder with ``roots`` and their closure unpacked, and ``packages.json`` that lists them with
+        versions.
 
-        Cached under a hash of what was asked for, not of today's versions: a cached tree is used without asking
-        the mirror, and stays the same from run to run until it is removed.
+        Cached under a hash of what was asked for, not of today's versions: a cached tree is used without
+        asking the mirror, and stays the same from run to run until it is removed.
         """
         request = json.dumps([kind, list(suites), list(roots), sorted(exclude)])
         digest = hashlib.sha256(request.encode()).hexdigest()[:12]

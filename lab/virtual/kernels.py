@@ -1,9 +1,10 @@
 """Debian's kernels by version, unpacked and ready to boot.
 
 Where the files are (Debian packages of linux and linux-signed-amd64):
-up to 6.18 one ``linux-image-X``; from 6.19 ``linux-binary-X`` (vmlinuz) + ``linux-modules-X`` + ``linux-base-X``
-(modules.builtin). vmlinuz lies in /boot up to 7.1 and in usr/lib/modules/X from 7.2. amdxdna is built as a module
-from 6.18 on. The index lists ``linux-modules-X`` of recent versions only; the pool keeps older ones for some time.
+up to 6.18 one ``linux-image-X``; from 6.19 ``linux-binary-X`` (vmlinuz) + ``linux-modules-X`` +
+``linux-base-X`` (modules.builtin). vmlinuz lies in /boot up to 7.1 and in usr/lib/modules/X from 7.2.
+amdxdna is built as a module from 6.18 on. The index lists ``linux-modules-X`` of recent versions only; the
+pool keeps older ones for some time.
 """
 
 from __future__ import annotations
@@ -178,8 +179,9 @@ def _packages(store: PackageStore, wanted: KernelPackage) -> list[Deb]:
 
 
 def _from_pool(store: PackageStore, name: str, wanted: KernelPackage) -> Deb:
-    """A package that the index dropped. Its name follows from the listed linux-image, which depends on it by exact
-    version; a checksum to compare with no longer exists, so the record says "pool"."""
+    """A package that the index dropped. Its name follows from the listed linux-image, which depends on it by
+    exact version; a checksum to compare with no longer exists, so the record says "pool".
+    """
     filename = f"pool/main/l/linux/{name}_{wanted.package.version}_amd64.deb"
     if f"{name} (= {wanted.package.version})" not in wanted.package.depends:
         raise LabError(
@@ -189,7 +191,8 @@ def _from_pool(store: PackageStore, name: str, wanted: KernelPackage) -> Deb:
         return store.fetch_file(filename, sha256=None)
     except NotOnMirrorError as error:
         raise LabError(
-            f"kernel {wanted.version}: {name} is neither in the index nor in the pool any more; choose a newer kernel"
+            f"kernel {wanted.version}: {name} is neither in the index nor in the pool any more; "
+            "choose a newer kernel"
         ) from error
 
 
@@ -200,7 +203,7 @@ def run_depmod(store: PackageStore, root: Path, release: str) -> None:
     if not link.is_symlink() and not link.exists():
         link.symlink_to("usr/lib")
     result = subprocess.run(
-        loader_command(tools, "usr/bin/kmod", argv0="depmod") + ["-b", str(root), release],
+        [*loader_command(tools, "usr/bin/kmod", argv0="depmod"), "-b", str(root), release],
         capture_output=True,
         timeout=DEPMOD_TIMEOUT,
         check=False,

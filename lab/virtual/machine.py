@@ -13,13 +13,14 @@ from pathlib import Path
 from types import MappingProxyType
 
 from lab.leash import LeashedProcess
-from lab.machine import BootRequest, Candidate, LabError, ShellLostError, ShellTimeoutError
+from lab.machine import BootRequest, Candidate, LabError, Session, Shell, ShellLostError, ShellTimeoutError
 from lab.packages.store import PackageStore
 from lab.shell import SshShell, SshTarget
 from lab.virtual import guest, qemu
 from lab.virtual.device import VirtualDevice
 from lab.virtual.iommu import IommuMode, iommu_mode
 from lab.virtual.kernels import numbers_of
+from lab.virtual.modules import modules_archive
 from lab.virtual.outcome import boot_failure, panic_reason
 from lab.virtual.qemu_install import find_qemu
 from lab.virtual.qmp import Qmp
@@ -58,7 +59,7 @@ class VirtualMachine:
         self._append = append
 
     @contextmanager
-    def boot(self, request: BootRequest) -> Iterator[VirtualSession]:
+    def boot(self, request: BootRequest) -> Iterator[Session]:
         """Boot once; see lab.machine.Machine. BootError kinds: panic, hang, no-boot, early-exit."""
         candidate = request.candidate
         if candidate is None:
@@ -81,7 +82,7 @@ class VirtualMachine:
         program = find_qemu(self._store)
         image = guest.guest_image(self._store)
         initramfs = work / "initramfs"
-        guest.write_initramfs(image.base, guest.modules_archive(self._store, candidate), initramfs)
+        guest.write_initramfs(image.base, modules_archive(self._store, candidate), initramfs)
         iommu = iommu_mode(numbers_of(candidate.version))
         accelerator = qemu.TCG
         line = command_line(iommu, request.nonce, self._append)
@@ -240,7 +241,7 @@ class VirtualSession:
         logs: Mapping[str, Path],
         facts: dict[str, str],
     ) -> None:
-        self.shell = shell
+        self.shell: Shell = shell
         self.logs = logs
         self._process = process
         self._control = control

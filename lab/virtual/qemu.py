@@ -67,10 +67,12 @@ def command(qemu: Qemu, accelerator: Accelerator, layout: VmLayout) -> list[str]
             "addr": "0x8",
         }
         arguments += ["-device", json.dumps(device)]
-    # restrict=on keeps the guest off the network; the forward works all the same. Port 0: QEMU picks a free one.
+    # restrict=on keeps the guest off the network; the forward works all the same. Port 0: QEMU picks a free
+    # one.
     arguments += ["-netdev", "user,id=n0,restrict=on,hostfwd=tcp:127.0.0.1:0-:22"]
     arguments += ["-device", "virtio-net-pci,netdev=n0,romfile="]
-    return arguments + [
+    return [
+        *arguments,
         *("-kernel", str(layout.vmlinuz)),
         *("-initrd", str(layout.initramfs)),
         *("-append", layout.command_line),

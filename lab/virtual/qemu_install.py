@@ -1,7 +1,8 @@
 """A QEMU that has the ``vfio-user-pci`` device: the machine's own if it does, else a private one from Debian.
 
-Debian's QEMU has it from 11.1 (trixie-backports); 10.0 of trixie and bookworm-backports has not. A private one is
-unpacked, never installed, and runs through its own dynamic loader, so neither root nor a matching host is needed.
+Debian's QEMU has it from 11.1 (trixie-backports); 10.0 of trixie and bookworm-backports has not. A private
+one is unpacked, never installed, and runs through its own dynamic loader, so neither root nor a matching
+host is needed.
 """
 
 from __future__ import annotations
@@ -21,8 +22,10 @@ SUITES = ("trixie-backports", "trixie")
 ROOTS = ("qemu-system-x86", "seabios")
 #: Not needed to run: debconf and tools, firmware for other boot ways, sound and desktop libraries' data.
 EXCLUDE = (
-    "adduser", "debconf", "init-system-helpers", "ovmf", "qemu-utils", "acl", "tzdata", "ucf", "sensible-utils",
-    "systemd", "udev", "kmod", "perl-base", "media-types", "netbase", "passwd", "login", "libpam-runtime",
+    "adduser", "debconf", "init-system-helpers", "ovmf", "qemu-utils", "acl", "tzdata", "ucf",
+    "sensible-utils",
+    "systemd", "udev", "kmod", "perl-base", "media-types", "netbase", "passwd", "login",
+    "libpam-runtime",
 )  # fmt: skip
 PROBE_TIMEOUT = 60.0  # seconds for `qemu -device help`
 LIBRARIES = "usr/lib/x86_64-linux-gnu"
@@ -54,7 +57,8 @@ def find_qemu(store: PackageStore) -> Qemu:
     version = probe(qemu)
     if version is None:
         raise LabError(
-            f"the QEMU unpacked in {tree} does not run or has no vfio-user-pci; remove the folder and try again"
+            f"the QEMU unpacked in {tree} does not run or has no vfio-user-pci; "
+            "remove the folder and try again"
         )
     (tree / "qemu-version").write_text(version + "\n")
     return Qemu(qemu.command, qemu.environment, version, private=True)
