@@ -19,6 +19,7 @@ import stat
 import struct
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,7 @@ def kernel() -> dict[str, Any]:
         "build_id": build_id_of_notes(content(Path("/sys/kernel/notes"))),
         "tainted": text(Path("/proc/sys/kernel/tainted")),
         "uptime": float((text(Path("/proc/uptime")) or "0").split()[0]),
+        "time": time.time(),
     }
 
 
@@ -163,6 +165,7 @@ def user() -> dict[str, Any]:
     return {
         "uid": uid,
         "name": name,
+        "home": str(Path.home()),
         "groups": sorted(group_name(gid) for gid in os.getgroups()),
         "memlock_soft": soft if soft != resource.RLIM_INFINITY else -1,
         "memlock_hard": hard if hard != resource.RLIM_INFINITY else -1,

@@ -113,6 +113,7 @@ class EnvironmentRecord(Record):
     facts: dict[str, Any]
     problems: tuple[dict[str, Any], ...] = ()
     uptime: float | None = None  # seconds of the machine at that moment: older log lines are not the run's
+    machine_time: float | None = None  # UNIX time by the machine's clock at that moment
 
 
 class SuiteEvent(Record):

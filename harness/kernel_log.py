@@ -186,7 +186,7 @@ def scan(
     scanner.close_block()
     findings = scanner.findings
     if not scanner.marked and windows:
-        findings = [replace(finding, test=_test_at(windows, finding.time)) for finding in findings]
+        findings = [replace(finding, test=test_at(windows, finding.time)) for finding in findings]
     return Scan(tuple(findings), number, scanner.dropped, scanner.marked)
 
 
@@ -295,7 +295,7 @@ def _same_event(open_block: str, report: str) -> bool:
     return report == "oops" and open_block in ("bug", "sanitizer")
 
 
-def _test_at(windows: Sequence[Window], time: float | None) -> str | None:
+def test_at(windows: Sequence[Window], time: float | None) -> str | None:
     if time is None:
         return None
     return next((window.test for window in windows if window.begin <= time <= window.end), None)

@@ -34,18 +34,21 @@ def clean_bytes(data: bytes, limit: int = MESSAGE_LIMIT) -> str:
     return clean(data[: 4 * limit].decode("utf-8", "replace"), limit)
 
 
-def clean_values(values: Any, limit: int = VALUES_LIMIT) -> dict[str, Any]:
-    """A JSON object from a machine, with every string cleaned; too large a one is replaced by its size."""
+def clean_values(values: Any, limit: int = VALUES_LIMIT, *, text: int = 2_000) -> dict[str, Any]:
+    """A JSON object from a machine, with every string cleaned and cut at ``text`` characters.
+
+    An object that is larger than ``limit`` bytes as JSON is replaced by its size.
+    """
     if not isinstance(values, dict):
         return {}
-    cleaned = {clean(str(key), 200): _clean_value(value, depth=4) for key, value in values.items()}
+    cleaned = {clean(str(key), 200): _clean_value(value, 5, text) for key, value in values.items()}
     size = len(json.dumps(cleaned))
     return cleaned if size <= limit else {"too-large": size}
 
 
-def _clean_value(value: Any, depth: int) -> Any:
+def _clean_value(value: Any, depth: int, text: int) -> Any:
     if isinstance(value, str):
-        return clean(value, 2_000)
+        return clean(value, text)
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, int):
@@ -56,7 +59,7 @@ def _clean_value(value: Any, depth: int) -> Any:
     if depth == 0:
         return clean(str(value), 200)
     if isinstance(value, dict):
-        return {clean(str(key), 200): _clean_value(item, depth - 1) for key, item in value.items()}
+        return {clean(str(key), 200): _clean_value(item, depth - 1, text) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_clean_value(item, depth - 1) for item in value[:1_000]]
+        return [_clean_value(item, depth - 1, text) for item in value[:1_000]]
     return clean(str(value), 200)

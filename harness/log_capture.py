@@ -1,0 +1,148 @@
+"""Keep a machine's kernel log from its first line to its last, while other things happen on the machine.
+
+A thread streams /dev/kmsg through the shell into ``kernel.log`` ("<3>[   12.345678] text", as ``dmesg -r``
+prints). Records are told apart by their sequence number, so a stream that had to start again (the ring was
+overrun) repeats none. A machine that dies ends the stream; its last words are then on the serial console.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from harness.untrusted import clean
+from lab.machine import LabError, Shell
+
+SIZE_LIMIT = 64 << 20  # bytes of kernel.log; what comes after is counted only
+STOP_TIMEOUT = 10.0  # seconds for the stream to end once it was told to
+LOST_TIMEOUT = 1.0  # seconds for a stream from a machine that is gone
+# "6,339,5140900,-;text": facility and level, sequence, microseconds, flags
+# (the kernel's Documentation/ABI/testing/dev-kmsg)
+RECORD = re.compile(rb"^(\d{1,10}),(\d{1,20}),(\d{1,20}),[^;]*;(.*)$", re.DOTALL)
+# The kernel writes unprintable bytes of a message as \xNN; a newline inside a message is one of them.
+NEWLINE = b"\\x0a"
+
+# Reads until the stop file appears. cat ends by itself (EPIPE) when the ring was overrun: it is started
+# again. Without the right to read /dev/kmsg, sudo without a password is tried. Status 141 is a broken pipe:
+# nobody listens any more.
+SCRIPT = """
+stop=$1
+reader=cat
+if ! (: </dev/kmsg) 2>/dev/null; then
+  sudo -n true 2>/dev/null || exit 1
+  reader="sudo -n cat"
+fi
+(
+  trap 'kill $child 2>/dev/null; exit 0' TERM
+  while :; do
+    $reader /dev/kmsg & child=$!
+    wait $child
+    status=$?
+    [ $status = 141 ] && exit 0
+    sleep 0.2
+  done
+) & loop=$!
+turns=0
+while [ ! -e "$stop" ] && [ $turns -lt "$2" ] && [ -d /proc/$loop ]; do
+  sleep 0.3
+  turns=$((turns + 1))
+done
+kill $loop 2>/dev/null
+wait $loop 2>/dev/null
+rm -f "$stop"
+"""
+
+
+@dataclass(frozen=True)
+class Captured:
+    """How the capture ended. ``problem`` is None when the log is whole."""
+
+    lines: int
+    dropped: int
+    problem: str | None
+
+
+class KernelLogCapture:
+    """One capture, from ``start`` to ``stop``."""
+
+    def __init__(self, shell: Shell, file: Path, stop_file: str, *, longest: float) -> None:
+        """``stop_file``: a path on the machine that does not exist; ``longest``: seconds it may last."""
+        self._shell = shell
+        self._file = file
+        self._stop_file = stop_file
+        self._longest = longest
+        self._last_sequence = -1
+        self._lines = 0
+        self._size = 0
+        self._dropped = 0
+        self._problem: str | None = None
+        self._handle: IO[bytes] | None = None
+        self._thread = threading.Thread(target=self._stream, name="kernel-log", daemon=True)
+
+    def start(self) -> None:
+        """Begin. Raises OSError when the file cannot be written."""
+        self._handle = self._file.open("ab")
+        self._thread.start()
+
+    def stop(self, *, reachable: bool) -> Captured:
+        """End the capture; ``reachable``: the machine still answers, so that it can be told."""
+        if reachable:
+            try:
+                self._shell.run(["touch", self._stop_file], timeout=STOP_TIMEOUT)
+            except LabError as error:
+                self._problem = self._problem or str(error)
+        self._thread.join(STOP_TIMEOUT if reachable else LOST_TIMEOUT)
+        handle, self._handle = self._handle, None
+        if self._thread.is_alive():
+            self._problem = self._problem or "the stream did not end"
+        elif handle is not None:
+            handle.close()
+        if self._lines == 0:
+            self._problem = self._problem or "the kernel log could not be read"
+        problem = None if self._problem is None else clean(self._problem, 500)
+        return Captured(self._lines, self._dropped, problem)
+
+    def _stream(self) -> None:
+        turns = str(int(self._longest / 0.3))
+        try:
+            self._shell.stream(
+                ["sh", "-c", SCRIPT, "kernel-log", self._stop_file, turns],
+                timeout=self._longest,
+                silence=self._longest,
+                on_line=self._take,
+            )
+        except (LabError, OSError) as error:
+            self._problem = str(error)
+
+    def _take(self, raw: bytes) -> None:
+        formatted = format_record(raw)
+        handle = self._handle
+        if formatted is None or handle is None:
+            return
+        sequence, line = formatted
+        if sequence <= self._last_sequence:
+            return
+        if self._last_sequence >= 0 and sequence > self._last_sequence + 1:
+            self._dropped += sequence - self._last_sequence - 1
+        self._last_sequence = sequence
+        self._lines += 1
+        if self._size + len(line) > SIZE_LIMIT:
+            self._dropped += 1
+            return
+        self._size += len(line)
+        handle.write(line)
+        handle.flush()
+
+
+def format_record(raw: bytes) -> tuple[int, bytes] | None:
+    """One /dev/kmsg record -> (sequence, line or lines of kernel.log); None for its dictionary lines."""
+    match = RECORD.match(raw)
+    if match is None:
+        return None
+    level = int(match[1]) & 7
+    microseconds = int(match[3])
+    prefix = b"<%d>[%5d.%06d] " % (level, microseconds // 1_000_000, microseconds % 1_000_000)
+    return int(match[2]), b"".join(prefix + part + b"\n" for part in match[4].split(NEWLINE))

@@ -1,0 +1,118 @@
+"""The suite's events as they come over the wire -> the journal, and what is still to be run.
+
+The shape of the events is harness.suite.contract's. They come from a machine that may be broken: a line that
+is no event is counted and dropped, strings are bounded and cleaned, and a flood is cut off.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from harness.errors import HarnessError
+from harness.journal import SuiteEvent
+from harness.results import TESTS_LIMIT
+from harness.suite import contract
+from harness.untrusted import clean, clean_values
+
+EVENTS_LIMIT = 4 * TESTS_LIMIT
+ID_LIMIT = 500  # characters of a test's id
+
+
+class FloodError(HarnessError):
+    """The suite says more than a suite can have to say."""
+
+
+@dataclass(frozen=True)
+class Suite:
+    """Tests to run on a machine. ``command(root, nonce, tests)``: no tests means all of them."""
+
+    name: str
+    digest: str  # of the files: equal digest, comparable runs
+    files: Mapping[str, bytes]
+    command: Callable[[str, str, Sequence[str]], Sequence[str]]
+
+
+def ioctl_suite(select: str | None = None, *, pm: bool = False) -> Suite:
+    """The project's own suite; ``select`` is an expression as pytest's -k takes it."""
+
+    def command(root: str, nonce: str, tests: Sequence[str]) -> Sequence[str]:
+        extra = ("-k", select) if select else ()
+        return (*contract.command(root, nonce, tests=tests, pm=pm), *extra)
+
+    files = contract.files()
+    return Suite("ioctl", digest_of(files), files, command)
+
+
+def digest_of(files: Mapping[str, bytes]) -> str:
+    """A digest of names and contents, independent of order."""
+    total = hashlib.sha256()
+    for name in sorted(files):
+        total.update(f"{name}\0{len(files[name])}\0".encode() + files[name])
+    return total.hexdigest()[:16]
+
+
+class SuiteStream:
+    """Takes lines of one or more sessions of the same suite and knows which tests remain."""
+
+    def __init__(self, append: Callable[[SuiteEvent], None]) -> None:
+        self.boot = 1
+        self.running: str | None = None
+        self.collected: dict[str, None] = {}
+        self.strangers = 0  # lines that were no events
+        self._done: set[str] = set()
+        self._append = append
+        self._count = 0
+
+    def on_line(self, raw: bytes) -> None:
+        """One line of the suite's standard output. Raises FloodError past the limit."""
+        event = parse_event(raw)
+        if event is None:
+            self.strangers += 1
+            return
+        self._count += 1
+        if self._count > EVENTS_LIMIT:
+            raise FloodError(
+                f"the suite sent more than {EVENTS_LIMIT} events; it is broken, look at its files"
+            )
+        name = event["event"]
+        if name == "collected":
+            for row in event.get("tests") or ():
+                if isinstance(row, dict) and len(self.collected) < TESTS_LIMIT:
+                    self.collected.setdefault(str(row.get("id")))
+        elif name == "start":
+            self.running = str(event.get("id"))
+        elif name == "result":
+            self._done.add(str(event.get("id")))
+            self.running = None
+        self._append(SuiteEvent(boot=self.boot, event=event))
+
+    def give_up_running(self) -> str | None:
+        """The test in flight is not tried again; its name, None when there was none."""
+        guilty, self.running = self.running, None
+        if guilty is not None:
+            self._done.add(guilty)
+        return guilty
+
+    def remaining(self) -> tuple[str, ...]:
+        """Collected tests without a result that are worth a try, in order."""
+        return tuple(test for test in self.collected if test not in self._done)
+
+
+def parse_event(raw: bytes) -> dict[str, Any] | None:
+    """An event with every string cleaned and bounded, or None for a line that is none."""
+    if len(raw) > contract.LINE_LIMIT or not raw.startswith(b"{"):
+        return None
+    try:
+        event = json.loads(raw)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(event, dict) or event.get("event") not in contract.EVENTS:
+        return None
+    cleaned = clean_values(event, 4 * contract.LINE_LIMIT, text=contract.TEXT_LIMIT + 100)
+    if "id" in cleaned:
+        cleaned["id"] = clean(str(cleaned["id"]), ID_LIMIT)
+    return cleaned if cleaned.get("event") in contract.EVENTS else None
