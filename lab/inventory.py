@@ -21,6 +21,8 @@ PROTOCOL = re.compile(r"^\d+\.\d+$")
 class UnknownMachineError(LabError):
     """No machine has this name; the text lists those that exist."""
 
+    exit_code = 2  # the user's words are at fault
+
 
 class MachineSettings(BaseModel):
     """``[[machine]]``: one device under test; exactly one of ``virtual`` and ``ssh``."""

@@ -41,6 +41,8 @@ LEADING_NUMBERS = re.compile(r"^(\d+)\.(\d+)")
 class UnknownKernelError(LabError):
     """There is no such kernel in the suites; the text lists those that are."""
 
+    exit_code = 2  # the user's words are at fault
+
 
 @dataclass(frozen=True)
 class KernelPackage:

@@ -17,6 +17,7 @@ from lab.machine import BootRequest, Candidate, LabError, Session, Shell, ShellL
 from lab.packages.store import PackageStore
 from lab.shell import SshShell, SshTarget
 from lab.virtual import guest, qemu
+from lab.virtual.accelerator import choose_accelerator
 from lab.virtual.device import VirtualDevice
 from lab.virtual.iommu import IommuMode, iommu_mode
 from lab.virtual.kernels import numbers_of
@@ -84,7 +85,7 @@ class VirtualMachine:
         initramfs = work / "initramfs"
         guest.write_initramfs(image.base, modules_archive(self._store, candidate), initramfs)
         iommu = iommu_mode(numbers_of(candidate.version))
-        accelerator = qemu.TCG
+        accelerator = choose_accelerator(self._store.cache, program, candidate, initramfs)
         line = command_line(iommu, request.nonce, self._append)
         logs = {
             name: request.folder / name for name in ("serial.log", "device.jsonl", "qemu.log", "device.log")

@@ -1,0 +1,136 @@
+"""Optional layers of the guest: further archives that the kernel unpacks over the base image.
+
+A layer is a named set of Debian packages without what the base already has. It is a plain cpio archive like
+the base and the modules (see lab.virtual.guest), built without root and cached by a hash of its content's
+versions, so a boot without layers costs nothing and one with them costs their unpacking.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from lab.cache import locked, write_atomically
+from lab.machine import LabError
+from lab.packages.store import PackageStore
+from lab.virtual import guest
+from lab.virtual.cpio import CpioWriter
+
+ALIGNMENT = 4  # bytes: a cpio archive begins on a multiple of it (init/initramfs.c)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Packages to lay over the base: from which suites (the preferred first), what to leave out.
+
+    ``exclude`` names packages whose work the base does; ``trimmed`` globs relative to the root.
+    """
+
+    name: str
+    suites: tuple[str, ...]
+    roots: tuple[str, ...]
+    exclude: tuple[str, ...] = ()
+    trimmed: tuple[str, ...] = ()
+
+
+#: AMD's run time for the NPU as Debian ships it: the driver's shim, xrt-smi, xrt-runner, pyxrt. The base has
+#: the Python that python3-xrt wants; trixie's own python3-xrt is an unrelated X-ray package, so backports
+#: come first.
+XRT = Layer(
+    "xrt",
+    ("trixie-backports", "trixie"),
+    ("libxrt-npu2", "libxrt-utils", "libxrt-utils-npu", "python3-xrt"),
+    exclude=("python3", "gcc-14-base", "openssl-provider-legacy"),
+    trimmed=(
+        "packages.json",
+        "usr/share/doc",
+        "usr/share/man",
+        "usr/share/lintian",
+        "usr/share/gdb",
+        "usr/share/gcc",
+        "usr/share/bash-completion",
+        "etc/OpenCL",
+        # Profilers, OpenCL, HIP and tools of FPGA cards: nothing that runs on an NPU loads them.
+        "usr/lib/x86_64-linux-gnu/xrt/module",
+        "usr/lib/x86_64-linux-gnu/libxilinxopencl*",
+        "usr/lib/x86_64-linux-gnu/libxrt_hip*",
+        "usr/bin/xclbinutil",
+        "usr/bin/xbtop",
+        "usr/bin/xrt-capture",
+        "usr/bin/xrt-replay",
+    ),
+)
+LAYERS = {layer.name: layer for layer in (XRT,)}
+
+
+@dataclass(frozen=True)
+class LayerImage:
+    """A layer's archive on disk. ``versions`` maps package names to versions, for boot facts."""
+
+    name: str
+    archive: Path
+    digest: str
+    versions: dict[str, str]
+
+    @property
+    def fact(self) -> str:
+        """One line that names it: ``xrt 1:2.25.0-4~bpo13+1 (0123456789abcdef)`` by its first package."""
+        first = next(iter(self.versions.values()), "empty")
+        return f"{self.name} {first} ({self.digest})"
+
+
+def layer(name: str) -> Layer:
+    """The layer of this name; LabError names those there are."""
+    if name not in LAYERS:
+        raise LabError(f"no guest layer {name!r}; there are {', '.join(sorted(LAYERS))}")
+    return LAYERS[name]
+
+
+def layer_image(store: PackageStore, wanted: Layer) -> LayerImage:
+    """The archive of a layer, built when its packages or this module changed."""
+    base = store.tree("guest", guest.SUITES, guest.ROOTS, exclude=guest.EXCLUDE)
+    present = {str(package["name"]) for package in json.loads((base / "packages.json").read_text())}
+    tree = store.tree(
+        f"layer-{wanted.name}", wanted.suites, wanted.roots, exclude=sorted({*present, *wanted.exclude})
+    )
+    listing = (tree / "packages.json").read_bytes()
+    inputs = hashlib.sha256()
+    for part in (listing, json.dumps(asdict(wanted)).encode(), Path(__file__).read_bytes()):
+        inputs.update(hashlib.sha256(part).digest())
+    digest = inputs.hexdigest()[:16]
+    archive = store.cache / "guest" / f"{wanted.name}-{digest}.cpio"
+    if not archive.is_file():
+        with locked(store.cache, f"guest-{wanted.name}"):
+            if not archive.is_file():
+                write_atomically(archive, _packed(tree, wanted))
+    versions = {str(package["name"]): str(package["version"]) for package in json.loads(listing)}
+    return LayerImage(wanted.name, archive, digest, versions)
+
+
+def _packed(tree: Path, wanted: Layer) -> bytes:
+    with tempfile.TemporaryDirectory(prefix="xdnw-layer-") as work:
+        root = Path(work) / "root"
+        shutil.copytree(tree, root, symlinks=True)
+        for pattern in wanted.trimmed:
+            for path in root.glob(pattern):
+                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+        packed = io.BytesIO()
+        writer = CpioWriter(packed)
+        writer.add_tree(root)
+        writer.finish()
+    return packed.getvalue()
+
+
+def append_archives(initramfs: Path, archives: Sequence[Path]) -> None:
+    """Add archives to an initramfs, in their order; a later file of the same name wins."""
+    with initramfs.open("ab") as out:
+        for archive in archives:
+            out.write(bytes(-out.tell() % ALIGNMENT))
+            with archive.open("rb") as source:
+                shutil.copyfileobj(source, out, 1 << 20)
