@@ -52,16 +52,20 @@ class Subject:
 
 @dataclass(frozen=True)
 class Question:
-    """What a campaign is asked: on which machine did which test begin to fail, among which subjects."""
+    """What a campaign is asked: on which machine did which test begin to fail, among which subjects.
+
+    When the bad end is the older one, the question is which subject mended the test.
+    """
 
     kind: str  # "kernels", "driver-history"
     machine: str
     test: str
     good: str
     bad: str
-    subjects: tuple[Subject, ...]  # oldest first; the first is the good end, the last the bad end
+    subjects: tuple[Subject, ...]  # oldest first; the first and the last are the two ends
     base_kernel: str | None = None
     repository: str | None = None
+    mended: bool = False  # the first subject is the bad end
 
     def history(self) -> History:
         """The subjects' graph for the search."""
@@ -148,7 +152,7 @@ def open_campaign(database: Database, question: Question, search: Search) -> tup
                 {"id": s.id, "title": s.title, "author": s.author, "parents": list(s.parents)}
                 for s in question.subjects
             ],
-            detail={"search": search.name},
+            detail={"search": search.name, "mended": question.mended},
         )
         session.add(made)
         return made.id, False
@@ -214,8 +218,10 @@ def load_steps(database: Database, campaign_id: str) -> list[Step]:
 
 
 def _observations(question: Question, steps: Sequence[Step]) -> list[Observation]:
+    """Steps as the search sees them: for it the older end is the good one."""
     place = {subject.id: index for index, subject in enumerate(question.subjects)}
-    return [Observation(place[step.subject.id], step.verdict) for step in steps]
+    swap = {Verdict.GOOD: Verdict.BAD, Verdict.BAD: Verdict.GOOD} if question.mended else {}
+    return [Observation(place[step.subject.id], swap.get(step.verdict, step.verdict)) for step in steps]
 
 
 def _record(
@@ -289,13 +295,12 @@ def sentence(question: Question, answer: Answer, steps: Sequence[Step]) -> str:
     """The answer in one sentence for a person."""
     suspects = [question.subjects[index] for index in answer.suspects]
     reasons = {step.subject.id: step.reason for step in steps}
-    good, bad = question.subjects[0], question.subjects[-1]
+    older, newer = question.subjects[0], question.subjects[-1]
+    before, after = ("fails", "passes") if question.mended else ("passes", "fails")
     match answer.outcome:
         case Outcome.CULPRIT:
-            first = suspects[0]
-            return (
-                f"{question.test} first fails at {first.id[:12]} {first.title!r}; confirmed by a second run"
-            )
+            first = f"{suspects[0].id[:12]} {suspects[0].title!r}"
+            return f"{question.test} {after} from {first} on; confirmed by a second run"
         case Outcome.RANGE:
             return (
                 f"one of {len(suspects)} candidates from {suspects[0].id[:12]} to {suspects[-1].id[:12]}: "
@@ -304,11 +309,11 @@ def sentence(question: Question, answer: Answer, steps: Sequence[Step]) -> str:
         case Outcome.NOT_CONFIRMED:
             return "verdicts contradict each other: the test gives different answers on the same candidate"
         case Outcome.NOT_REPRODUCED:
-            return f"{question.test} does not fail at {bad.id[:12]}: {reasons[bad.id]}"
+            return f"{question.test} {before} at {newer.id[:12]} as well: {reasons[newer.id]}"
         case Outcome.ALREADY_BAD:
-            return f"{question.test} fails at {good.id[:12]} already: {reasons[good.id]}; choose an older one"
+            return f"{question.test} {after} at {older.id[:12]} already: {reasons[older.id]}"
         case Outcome.UNRESOLVED:
-            end = good if good.id in reasons else bad
+            end = older if older.id in reasons else newer
             return f"{end.id[:12]} cannot be judged: {reasons[end.id]}; choose another end"
 
 
@@ -322,6 +327,7 @@ def _question(campaign: Campaign) -> Question:
         subjects=_subjects(campaign),
         base_kernel=campaign.base_kernel,
         repository=campaign.repository,
+        mended=bool(campaign.detail.get("mended")),
     )
 
 

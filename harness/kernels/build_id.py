@@ -16,6 +16,7 @@ SECTION = struct.Struct("<IIQQQQIIQQ")  # Elf64_Shdr
 NOTE = struct.Struct("<III")  # Elf64_Nhdr
 SHT_NOTE = 7
 NT_GNU_BUILD_ID = 3
+WANTED = (".modinfo", ".note.gnu.build-id")
 MAGIC = b"\x7fELF\x02\x01"  # 64 bit, little endian
 
 
@@ -37,7 +38,7 @@ def read_module_facts(data: bytes) -> ModuleFacts:
         sections = dict(_sections(data))
         build_id = next(_build_ids(sections), None)
         info = sections.get(".modinfo", b"")
-    except (struct.error, IndexError, ValueError) as error:
+    except (struct.error, IndexError, OverflowError, ValueError) as error:
         raise ModuleFileError(f"a damaged ELF file: {error}") from error
     vermagic = next((f[9:] for f in info.split(b"\0") if f.startswith(b"vermagic=")), None)
     if vermagic is None or not vermagic.split():
@@ -58,7 +59,8 @@ def _sections(data: bytes) -> Iterator[tuple[str, bytes]]:
     names = _content(data, entries[names_index])
     for entry in entries:
         name = names[entry[0] : names.index(b"\0", entry[0])].decode("ascii", "replace")
-        yield name, _content(data, entry)
+        if name in WANTED:  # a hostile file may list the whole of itself 65,000 times
+            yield name, _content(data, entry)
 
 
 def _content(data: bytes, entry: tuple[int, ...]) -> bytes:

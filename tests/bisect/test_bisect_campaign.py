@@ -8,7 +8,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -189,8 +189,8 @@ def test_what_cannot_be_built_is_skipped_and_said(database: Database) -> None:
 @pytest.mark.parametrize(
     ("culprit", "skips", "outcome", "text"),
     [
-        (LENGTH, {}, "not-reproduced", "does not fail at c039"),
-        (0, {}, "already-bad", "fails at c000 already"),
+        (LENGTH, {}, "not-reproduced", "passes at c039 as well: passed"),
+        (0, {}, "already-bad", "fails at c000 already: failed"),
         (5, {39: "the guest never booted"}, "unresolved", "c039 cannot be judged: the guest never booted"),
         (5, {0: "does not build"}, "unresolved", "c000 cannot be judged: does not build"),
     ],
@@ -203,6 +203,22 @@ def test_wrong_ends_are_told_in_one_sentence(
     campaign = stored(database, campaign_id)
     assert (campaign.state, campaign.detail["outcome"], campaign.culprit) == ("failed", outcome, None)
     assert text in campaign.reason
+
+
+def test_the_commit_that_mended_a_test_is_found_too(database: Database) -> None:
+    """The bad end is the older one: the same search, good and bad changed over; steps keep their words."""
+    campaign_id, _ = open_campaign(database, replace(question(), mended=True), Halving())
+
+    class Mended(RuleJudge):
+        def judge(self, subject: Subject, *, again: bool, say: Callable[[str], None]) -> Judgement:
+            bad = int(subject.id[1:]) < self.culprit
+            return Judgement(Verdict.BAD if bad else Verdict.GOOD, "failed" if bad else "passed")
+
+    answer = run_campaign(database, campaign_id, Mended(13), Halving())
+    assert (answer.outcome, answer.suspects) == (Outcome.CULPRIT, (13,))
+    assert "passes from c013" in stored(database, campaign_id).reason
+    verdicts = {step.subject.id: step.verdict for step in load_steps(database, campaign_id)}
+    assert (verdicts["c000"], verdicts["c039"]) == (Verdict.BAD, Verdict.GOOD)
 
 
 def test_a_broken_laboratory_stops_the_campaign_and_blames_nobody(database: Database) -> None:
