@@ -9,6 +9,8 @@ import signal
 import time
 from collections.abc import Callable
 
+from harness.suite.device import error_name
+
 NOBODY = 65534
 CHILD_TIMEOUT = 10.0  # seconds
 ANSWER_LIMIT = 65536  # bytes
@@ -53,12 +55,10 @@ def _child(uid: int, work: Callable[[], object], before: Callable[[], object] | 
 
 def outcome(work: Callable[[], object]) -> object:
     """The result of ``work``, or the name of the errno it met."""
-    import errno
-
     try:
         return work()
     except OSError as error:
-        return errno.errorcode.get(error.errno or 0, str(error.errno))
+        return error_name(error)
 
 
 def _answer(pid: int, reading: int) -> bytes:

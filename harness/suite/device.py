@@ -38,6 +38,13 @@ _MAP_FAILED = ctypes.c_void_p(-1).value
 S = TypeVar("S", bound=ctypes.Structure)
 
 
+def error_name(error: OSError) -> str:
+    """The kernel's name of an errno: "EINVAL"; Python calls 95 ENOTSUP, the kernel EOPNOTSUPP."""
+    if error.errno == errno.EOPNOTSUPP:
+        return "EOPNOTSUPP"
+    return errno.errorcode.get(error.errno or 0, str(error.errno))
+
+
 def _raise(what: str) -> None:
     number = ctypes.get_errno()
     raise OSError(number, f"{what}: {os.strerror(number)}")

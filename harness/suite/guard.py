@@ -7,14 +7,13 @@ a driver that is loaded and made no node although nothing is known to be missing
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.suite import uapi
-from harness.suite.device import Device
+from harness.suite.device import Device, error_name
 
 VENDOR = 0x1022
 # (device, revision) -> generation, devices.json of the facts; None: any revision
@@ -72,9 +71,7 @@ def look(root: Path = Path("/"), node: str | None = None) -> Found:
     path = node or (_node(root, pci) if pci else None)
     if missing or path is None:
         if not missing:
-            missing = [
-                Missing("node", "amdxdna is loaded but made no node: its probe failed, see the kernel log")
-            ]
+            missing = [Missing("node", "amdxdna is loaded but made no node: its probe failed, see dmesg")]
         return Found(pci, path, tuple(missing))
     return _opened(root, pci, path)
 
@@ -91,9 +88,8 @@ def _opened(root: Path, pci: PciDevice | None, path: str) -> Found:
         message = f"uid {os.getuid()} may not open {path}: join its group (render) or run as root"
         return Found(pci, path, (Missing("permission", message),), None, attributes)
     except OSError as error:
-        name = errno.errorcode.get(error.errno or 0, str(error.errno))
         hint = "IOMMU without PASID or SVA (boot with the IOMMU on, or amdxdna.force_iova=1 from 7.1)"
-        message = f"{path} cannot be opened: {name}; usual cause: {hint}"
+        message = f"{path} cannot be opened: {error_name(error)}; usual cause: {hint}"
         return Found(pci, path, (Missing("open", message),), None, attributes)
     if driver[0] != uapi.DRIVER_NAME:
         message = f"{path} belongs to the driver {driver[0]!r}, not to {uapi.DRIVER_NAME}"
@@ -105,7 +101,7 @@ def _lacking(root: Path, pci: PciDevice | None) -> Iterator[Missing]:
     if pci is None:
         yield Missing(
             "pci-device",
-            "no AMD NPU on the PCI bus (1022:1502, 1022:17f0, ...); on a laptop enable it in the firmware setup",
+            "no AMD NPU on the PCI bus (1022:1502, 1022:17f0, ...); it can be off in the firmware setup",
         )
         return
     if not any((root / "sys/kernel/iommu_groups").glob("*")):

@@ -112,6 +112,7 @@ class Reporter:
         self.items: dict[str, pytest.Item] = {}
         self.reports: dict[str, list[pytest.TestReport]] = {}
 
+    @pytest.hookimpl(tryfirst=True)
     def pytest_sessionstart(self) -> None:
         self.events.emit(
             "begin",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
+import re
 import signal
 from collections.abc import Callable, Iterator
 from types import FrameType
@@ -22,8 +23,10 @@ KERNEL_LOG = pytest.StashKey[kmsg.KernelLog | None]()
 MARKERS = (
     "bare: runs also where the device cannot be tested",
     "root: needs root",
+    "first: runs before the others, while the device is as its probe left it",
     "pm: waits for the device to sleep; only with --pm",
     "slow: takes seconds",
+    "crash: known to kill some kernels; only with --crash, and last",
     "negative: a call that must be refused",
     "logs(pattern): may leave kernel log lines that match and would else count as damage",
     "limit(seconds): this test's own time limit",
@@ -33,6 +36,7 @@ MARKERS = (
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("xdnawatch")
     group.addoption("--pm", action="store_true", help="also run the tests that put the device to sleep")
+    group.addoption("--crash", action="store_true", help="also run the tests known to kill some kernels")
     group.addoption("--npu-node", default=None, help="the node to test (default: the one of the first NPU)")
 
 
@@ -78,13 +82,23 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     reasons = [f"{piece.kind}: {piece.message}" for piece in found.missing]
     if not reasons and found.pci and found.pci.generation not in guard.AIE2:
         reasons = [f"generation: the suite tests AIE2 devices, this is {found.pci.generation}"]
+    items.sort(key=_rank)
     for item in items:
         if reasons and not item.get_closest_marker("bare"):
             item.add_marker(pytest.mark.skip(reason=contract.ENVIRONMENT_PREFIX + "; ".join(reasons)))
         elif item.get_closest_marker("pm") and not config.getoption("--pm"):
             item.add_marker(pytest.mark.skip(reason="not asked for: --pm"))
+        elif item.get_closest_marker("crash") and not config.getoption("--crash"):
+            item.add_marker(pytest.mark.skip(reason="not asked for: --crash"))
         elif item.get_closest_marker("root") and os.getuid() != 0:
             item.add_marker(pytest.mark.skip(reason=contract.ENVIRONMENT_PREFIX + "root: needs root"))
+
+
+def _rank(item: pytest.Item) -> int:
+    """What needs the device untouched goes first, what may end the kernel last."""
+    if item.get_closest_marker("first"):
+        return 0
+    return 2 if item.get_closest_marker("crash") else 1
 
 
 class TestTimeoutError(Exception):
@@ -295,30 +309,62 @@ def command(device: Device) -> Iterator[Buffer]:
 # -- after the test -----------------------------------------------------------------------------------------
 
 
+class Witness:
+    """Looks at the device and the kernel between tests, through a client of its own."""
+
+    def __init__(self, found: guard.Found, log: kmsg.KernelLog | None) -> None:
+        usable = not found.missing and found.node and found.driver and found.driver[2] >= 1
+        # before 6.18 the driver cannot list contexts by GET_ARRAY
+        self._device = Device(found.node) if usable and found.node else None
+        self._log = log
+        self._contexts = self._mine()
+        self._taint = guard.taint()
+
+    def _mine(self) -> set[int]:
+        if self._device is None:
+            return set()
+        return {int(entry.context_id) for entry in self._device.contexts() if entry.pid == os.getpid()}
+
+    def forget(self) -> None:
+        """Drop what the log says up to now: it belongs to no test."""
+        if self._log:
+            self._log.lines()
+
+    def changes(self) -> list[str]:
+        """What is different from the last time asked, in words; nothing when all is as it was."""
+        found: list[str] = []
+        contexts, taint = self._mine(), guard.taint()
+        if contexts - self._contexts:
+            found.append(f"contexts left over: {sorted(contexts - self._contexts)}")
+        if taint != self._taint:
+            found.append(f"kernel taint went from {self._taint} to {taint}")
+        if self._log:
+            found += [f"kernel log: {text}" for text in kmsg.damage(self._log.lines())]
+        self._contexts, self._taint = contexts, taint
+        return found
+
+    def close(self) -> None:
+        if self._device:
+            self._device.close()
+
+
+@pytest.fixture(scope="session")
+def witness(request: pytest.FixtureRequest) -> Iterator[Witness]:
+    watching = Witness(request.config.stash[FOUND], request.config.stash[KERNEL_LOG])
+    yield watching
+    watching.close()
+
+
 @pytest.fixture(autouse=True)
-def unchanged(request: pytest.FixtureRequest) -> Iterator[None]:
+def unchanged(request: pytest.FixtureRequest, witness: Witness) -> Iterator[None]:
     """A test that passed but left a context, a warning or a taint behind has failed."""
-    found, log = request.config.stash[FOUND], request.config.stash[KERNEL_LOG]
-    before, taint = _contexts(found), guard.taint()
-    if log:
-        log.lines()
+    witness.forget()
     yield
-    changes: list[str] = []
-    left = _contexts(found) - before
-    if left:
-        changes.append(f"contexts left over: {sorted(left)}")
-    if guard.taint() != taint:
-        changes.append(f"kernel taint went from {taint} to {guard.taint()}")
-    if log:
-        changes += [f"kernel log: {text}" for text in kmsg.damage(log.lines())]
+    changes = witness.changes()
+    marker = request.node.get_closest_marker("logs")
+    if marker:
+        allowed = re.compile(str(marker.args[0]))
+        changes = [text for text in changes if not (text.startswith("kernel log: ") and allowed.search(text))]
     if changes:
         request.node.user_properties.append(("device-changed", plain(changes)))
         pytest.fail("the test changed the device or the kernel: " + "; ".join(changes[:8]), pytrace=False)
-
-
-def _contexts(found: guard.Found) -> set[int]:
-    """The contexts of this process on the device, empty where the driver cannot list them (before 6.18)."""
-    if found.missing or found.node is None or found.driver is None or found.driver[2] < 1:
-        return set()
-    with Device(found.node) as device:
-        return {int(entry.context_id) for entry in device.contexts() if entry.pid == os.getpid()}

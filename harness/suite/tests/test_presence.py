@@ -15,7 +15,7 @@ from harness.suite.tests.conftest import FOUND, Expect, Record
 
 @pytest.mark.bare
 def test_driver_probed(request: pytest.FixtureRequest, record: Record) -> None:
-    """A loaded driver with an NPU, an IOMMU and firmware makes a node: else the kernel failed, not the lab."""
+    """A driver with an NPU, an IOMMU and firmware makes a node: else the kernel failed, not the lab."""
     found = request.config.stash[FOUND]
     kinds = {piece.kind for piece in found.missing}
     record("missing", sorted(kinds))
@@ -27,7 +27,7 @@ def test_driver_probed(request: pytest.FixtureRequest, record: Record) -> None:
 
 @pytest.mark.bare
 def test_node_opens(request: pytest.FixtureRequest) -> None:
-    """A node that was made can be opened: else the IOMMU lacks PASID, or the kernel lost the way to use it."""
+    """A node can be opened: else the IOMMU lacks PASID, or the kernel lost the way to use it."""
     found = request.config.stash[FOUND]
     reasons = {piece.kind: piece.message for piece in found.missing}
     if found.node is None or set(reasons) - {"open"}:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+from itertools import pairwise
 
 import pytest
 
@@ -43,7 +44,7 @@ def test_aie_metadata_rows_do_not_overlap(metadata: uapi.QueryAieMetadata) -> No
         for tile in (metadata.shim, metadata.mem, metadata.core)
     )
     assert spans[0][0] == 0
-    assert all(first[1] == second[0] for first, second in zip(spans, spans[1:], strict=False))
+    assert all(first[1] == second[0] for first, second in pairwise(spans))
 
 
 def test_aie_metadata_version_agrees(device: Device, metadata: uapi.QueryAieMetadata) -> None:
@@ -97,6 +98,26 @@ def test_resource_info(
     assert resources.npu_task_max == CONTEXTS[pci.generation]
     assert resources.npu_task_curr <= resources.npu_task_max
     assert 0 < resources.npu_clk_max < 10000
+
+
+@pytest.mark.first
+@pytest.mark.suspect(
+    "npu_tops_max is 0 from probe until the first change of the power level, 6.19 to 7.3.4 on NPU1 and NPU4: "
+    "the table of levels is read before the number of columns is known"
+)
+def test_tops_known_after_probe(device: Device, attempt: Attempt, expect: Expect, record: Record) -> None:
+    """npu_tops_max is the device's rating and known as soon as the driver has probed.
+
+    Runs before everything else, as any change of the power level hides the defect until the next probe.
+    """
+    resources = uapi.GetResourceInfo()
+    if attempt(lambda: device.info(uapi.Info.RESOURCE_INFO, resources)) != expect("resource-info"):
+        pytest.fail("QUERY_RESOURCE_INFO does not answer as this release should")
+    if expect("resource-info") != "ok":
+        pytest.skip("no QUERY_RESOURCE_INFO on this kernel")
+    record("npu_tops_max", resources.npu_tops_max)
+    record("npu_tops_curr", resources.npu_tops_curr)
+    assert resources.npu_tops_max > 0
 
 
 def test_resource_info_counts_contexts(device: Device, bare_context: Context, expect: Expect) -> None:

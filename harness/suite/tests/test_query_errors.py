@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import mmap
 
 import pytest
 
@@ -69,8 +70,6 @@ def test_empty_buffer(device: Device) -> None:
 
 def test_read_only_memory(refuse: Refuse) -> None:
     """Memory that cannot be written is EFAULT."""
-    import mmap
-
     page = anonymous(uapi.PAGE)
     libc = ctypes.CDLL(None, use_errno=True)
     libc.mprotect(ctypes.c_void_p(page.address), ctypes.c_size_t(page.size), mmap.PROT_READ)
@@ -124,6 +123,7 @@ def test_resource_info_bad_address(refuse: Refuse, expect: Expect) -> None:
     )
 
 
+@pytest.mark.suspect("HW_CONTEXTS answers success although it could not write the list: EFAULT is lost")
 def test_hw_contexts_bad_address(device: Device, bare_context: object, attempt: Attempt) -> None:
     """HW_CONTEXTS with a context to report and nowhere to put it is EFAULT."""
     assert bare_context

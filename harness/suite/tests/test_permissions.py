@@ -1,0 +1,107 @@
+"""Who may do what: the node's mode, the one ioctl for root, the others for everybody with a descriptor."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from harness.suite import uapi
+from harness.suite.child import NOBODY, as_user
+from harness.suite.device import Context, Device
+from harness.suite.tests.conftest import Expect, Record
+
+
+def _with(node: str, work: object) -> object:
+    """Run ``work(device)`` as nobody on a node that was opened with the caller's rights."""
+    opened: list[Device] = []
+
+    def before() -> None:
+        opened.append(Device(node))
+
+    def run() -> object:
+        assert callable(work)
+        return work(opened[0])
+
+    return as_user(NOBODY, run, before)
+
+
+@pytest.mark.root
+def test_open_as_nobody(node: str, record: Record) -> None:
+    """Who is neither root nor in the node's group is refused, unless the mode says otherwise."""
+    mode = stat.S_IMODE(Path(node).stat().st_mode)
+    record("mode", oct(mode))
+    got = as_user(NOBODY, lambda: (Device(node).close(), "ok")[1])
+    record("result", got)
+    assert got == ("ok" if mode & 0o006 == 0o006 else "EACCES")
+
+
+@pytest.mark.root
+@pytest.mark.negative
+@pytest.mark.parametrize("param", [0, 3, 77], ids=["power-mode", "preempt", "unknown"])
+def test_set_state_needs_root(node: str, param: int, record: Record) -> None:
+    """SET_STATE without CAP_SYS_ADMIN is EACCES whatever it asks for."""
+
+    def ask(device: Device) -> object:
+        device.set_state(param, uapi.SetPowerMode())
+        return "ok"
+
+    got = _with(node, ask)
+    record("result", got)
+    assert got == "EACCES"
+
+
+@pytest.mark.root
+def test_power_mode_stays_when_refused(node: str, device: Device) -> None:
+    """A refused change of the power mode changes nothing."""
+    before = device.power_mode()
+
+    def ask(client: Device) -> object:
+        client.set_power_mode(uapi.PowerMode.HIGH)
+        return "ok"
+
+    assert _with(node, ask) == "EACCES"
+    assert device.power_mode() == before
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(
+    "param", [uapi.Info.AIE_METADATA, uapi.Info.FIRMWARE_VERSION, uapi.Info.POWER_MODE], ids=["a", "f", "p"]
+)
+def test_queries_as_nobody(node: str, param: int) -> None:
+    """Whoever has a descriptor may ask about the device."""
+
+    def ask(device: Device) -> object:
+        device.info(param, uapi.QueryAieMetadata())
+        return "ok"
+
+    assert _with(node, ask) == "ok"
+
+
+@pytest.mark.root
+def test_buffers_as_nobody(node: str) -> None:
+    """Whoever has a descriptor may make buffers."""
+
+    def ask(device: Device) -> object:
+        device.free(device.buffer(uapi.Bo.SHARE, uapi.PAGE))
+        return "ok"
+
+    assert _with(node, ask) == "ok"
+
+
+@pytest.mark.root
+def test_other_users_contexts_are_listed(node: str, context: Context, expect: Expect, record: Record) -> None:
+    """Whether another user sees our context: the main line shows all, a change is worth a row in the table."""
+    if expect("get-array") != "ok":
+        pytest.skip("contexts cannot be listed on this kernel")
+    pid = os.getpid()
+
+    def ask(device: Device) -> object:
+        return [int(entry.context_id) for entry in device.contexts() if entry.pid == pid]
+
+    seen = _with(node, ask)
+    assert isinstance(seen, list)
+    record("seen", context.handle in seen)
+    assert set(seen) <= {context.handle}

@@ -1,0 +1,84 @@
+"""The device falls asleep and wakes up: runtime suspend after five idle seconds, resume on the next call."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from harness.suite import guard, packets, uapi
+from harness.suite.device import Buffer, Context, Device
+from harness.suite.tests.conftest import Record
+
+pytestmark = [pytest.mark.pm, pytest.mark.slow, pytest.mark.limit(40)]
+SLEEP_TIMEOUT = 20.0  # seconds: four times the driver's delay
+
+Asleep = Callable[[], float]
+
+
+@pytest.fixture
+def asleep(pci: guard.PciDevice) -> Asleep:
+    """Wait until the device sleeps: the seconds it took."""
+    status = Path(f"/sys/bus/pci/devices/{pci.address}/power/runtime_status")
+
+    def wait() -> float:
+        began = time.monotonic()
+        while status.read_text("ascii").strip() != "suspended":
+            assert time.monotonic() - began < SLEEP_TIMEOUT, "the device does not fall asleep"
+            time.sleep(0.1)
+        return time.monotonic() - began
+
+    return wait
+
+
+def test_sleeps_when_idle(device: Device, asleep: Asleep, record: Record) -> None:
+    """After the last call the device sleeps within its delay, and the next query wakes it."""
+    version = bytes(device.info(uapi.Info.FIRMWARE_VERSION, uapi.QueryFirmwareVersion()))
+    record("seconds_to_sleep", round(asleep(), 1))
+    began = time.monotonic()
+    assert bytes(device.info(uapi.Info.FIRMWARE_VERSION, uapi.QueryFirmwareVersion())) == version
+    record("wake_milliseconds", round((time.monotonic() - began) * 1000, 1))
+
+
+def test_command_after_sleep(
+    device: Device, context: Context, command: Buffer, asleep: Asleep, record: Record
+) -> None:
+    """A context that slept with the device takes commands again."""
+    assert device.run(context, command, packets.start_cu()) == uapi.Command.COMPLETED
+    record("seconds_to_sleep", round(asleep(), 1))
+    began = time.monotonic()
+    assert device.run(context, command, packets.start_cu()) == uapi.Command.COMPLETED
+    record("milliseconds", round((time.monotonic() - began) * 1000, 1))
+
+
+def test_context_destroyed_while_asleep(
+    device: Device, heap: Buffer, tiles: int, unit: Buffer, asleep: Asleep
+) -> None:
+    """A context is destroyed while the device sleeps (once a crash: 8363c0286333)."""
+    assert heap.size
+    context = device.create_context(tiles=tiles)
+    device.configure(context, [unit.handle])
+    asleep()
+    device.destroy_context(context)
+
+
+@pytest.mark.root
+def test_power_mode_survives_sleep(device: Device, asleep: Asleep) -> None:
+    """The power mode is the same after waking up (turbo once stopped the device from sleeping: fdb65acfe655)."""
+    before = device.power_mode()
+    device.set_power_mode(uapi.PowerMode.TURBO)
+    try:
+        asleep()
+        assert device.power_mode() == uapi.PowerMode.TURBO
+    finally:
+        device.set_power_mode(before)
+
+
+def test_client_closed_while_asleep(node: str, tiles: int, asleep: Asleep) -> None:
+    """A client with a context is closed while the device sleeps."""
+    with Device(node) as client:
+        client.heap()
+        client.create_context(tiles=tiles)
+        asleep()
