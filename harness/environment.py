@@ -23,6 +23,19 @@ REPORT_LIMIT = 1 << 20  # bytes of what a machine may say about itself
 MEMLOCK_WANTED = 64 << 20  # bytes: one device heap (amdxdna maps it locked)
 PYTHON_WANTED = (3, 11)
 PYTEST_WANTED = (8,)
+# What the lab chose and stays the same from boot to boot; times, ports and the command line do not.
+LAB_FACTS = frozenset(
+    {
+        "accelerator",
+        "iommu",
+        "qemu",
+        "guest_image",
+        "npu",
+        "device_model",
+        "device_protocol",
+        "device_version",
+    }
+)
 # Firmware folder by device id and revision (drivers/accel/amdxdna/npu*_regs.c; npu6 uses npu4's folder).
 FIRMWARE_FOLDERS = {
     ("0x1502", "0x00"): "1502_00",
@@ -133,7 +146,7 @@ def stable_facts(report: Mapping[str, Any], boot_facts: Mapping[str, str]) -> di
         "secure_boot": report.get("secure_boot"),
         "user": {key: _part(report, "user").get(key) for key in ("uid", "groups", "memlock_soft")},
         "python": {key: _part(report, "python").get(key) for key in ("version", "pytest")},
-        "lab": dict(boot_facts),
+        "lab": {name: boot_facts[name] for name in sorted(LAB_FACTS) if name in boot_facts},
     }
 
 

@@ -20,6 +20,7 @@ from harness.untrusted import clean
 
 LINE_LIMIT = 2_000  # characters of a line that are looked at
 BLOCK_LINES = 80
+ECHO_LINES = 20  # after the end of a report, in which its registers may be repeated
 TEXT_LIMIT = 6_000  # characters of a finding's text
 FINDINGS_LIMIT = 400  # of one log
 SAME_LIMIT = 40  # findings of one signature during one test
@@ -105,7 +106,7 @@ class LogLine:
 
 @dataclass(frozen=True)
 class LogFinding:
-    """One classified event. ``driver``: it names this driver; ``count`` > 1: repetitions were folded."""
+    """One classified event. ``driver``: it names this driver."""
 
     log: str
     line: int  # 1-based
@@ -213,10 +214,13 @@ class _Scanner:
         self._test: str | None = None
         self._block: list[str] = []
         self._head: LogFinding | None = None
+        self._number = 0
+        self._closed = -ECHO_LINES  # the line that ended the last block
         self._seen: dict[tuple[str, str | None], int] = {}
 
     def take(self, number: int, line: LogLine) -> None:
         """One more line."""
+        self._number = number
         mark = MARK.search(line.text) if "xdnawatch: " in line.text else None
         if mark and (self._nonce is None or mark["nonce"] == self._nonce):
             self.close_block()
@@ -240,13 +244,15 @@ class _Scanner:
             return
         named = next((known for known in self._signatures if known.pattern.search(line.text)), None)
         if self._head is not None:
-            if named is not None and named.klass == "oops":
+            if named is not None and (named.klass, named.severity) == ("oops", self._head.severity):
                 self._head = replace(self._head, signature=named.id)
-            elif named is not None:
+            elif named is not None and named.klass != "oops":
                 self._add(self._of(number, line, named))
             self._extend(line.text)
         elif named is not None:
-            self._add(self._of(number, line, named))
+            # The registers of a fault are printed once more after its end: no second event.
+            if named.klass != "oops" or number - self._closed > ECHO_LINES:
+                self._add(self._of(number, line, named))
         elif DRIVER_ERROR.search(line.text):
             self._add(
                 LogFinding(
@@ -261,6 +267,7 @@ class _Scanner:
             text = "\n".join(self._block)
             named = bool(DRIVER.search(text))
             self._add(replace(self._head, text=clean(text, TEXT_LIMIT), driver=named))
+            self._closed = self._number
         self._head = None
         self._block = []
 

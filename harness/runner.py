@@ -56,11 +56,13 @@ from lab.machine import (
 UNSTARTABLE = frozenset({"no-python", "old-python", "no-pytest", "examine-failed"})
 # Starts the suite so that it can be found and ended: its process id and its standard error are kept.
 START_SCRIPT = 'root=$1; shift; echo $$ >"$root/pid"; exec "$@" 2>"$root/stderr"'
-# Ends it; status 0 when it is gone within 3 s. A process in an uninterruptible wait stays.
+# Ends it and says which boot this is; status 0 when it is gone within 3 s. A process in an uninterruptible
+# wait stays.
 KILL_SCRIPT = (
-    'p=$(cat "$1/pid") || exit 0; kill -9 "$p"; n=0; '
+    'cat /proc/sys/kernel/random/boot_id; p=$(cat "$1/pid") || exit 0; kill -9 "$p" 2>/dev/null; n=0; '
     'while [ -d "/proc/$p" ] && [ $n -lt 30 ]; do sleep 0.1; n=$((n+1)); done; [ ! -d "/proc/$p" ]'
 )
+SIGNALLED = 128  # a shell's status above it: the command was killed by a signal
 # On the machine; the nonce is random, so nobody can have put it there.
 STOP_FILE = "/tmp/xdnawatch-{nonce}.stop"  # noqa: S108 - see above
 Fate = Literal["done", "died", "stopped"]
@@ -85,7 +87,7 @@ class RunOptions:
     suite: float = 1800.0  # the whole suite, in one boot
     silence: float = 60.0  # no event from the suite: no test may take longer
     answer: float = 15.0  # a machine that may have died, to say anything at all
-    resumes: int = 1  # boots after the first, for the tests that remain
+    resumes: int = 3  # boots after the first, for the tests that remain
     stuck: int = 3  # tests that may hang in one boot before the rest is given up
 
 
@@ -303,16 +305,16 @@ class _Run:
         for _attempt in range(self.options.stuck + 1):
             stopped = self._stream_once(session, boot, root, tests)
             self.journal.append(stopped)
-            if stopped.how == "lost":
+            if stopped.how != "exit" and not self._end_suite(session, root):
                 self._lost(boot, session, stopped.message)
                 return "died"
             guilty = self.stream.give_up_running()
-            if stopped.how != "exit" and not self._end_suite(session, root):
-                self._lost(boot, session, f"{stopped.message}; the machine does not end it")
-                return "died"
             tests = self.stream.remaining()
             if guilty is None or not tests or stopped.how == "timeout":
                 break
+            if stopped.status is not None and stopped.status > SIGNALLED and self.machine.boots_candidates:
+                # The kernel killed it, or it crashed: what runs in this kernel afterwards proves nothing.
+                return "died"
             self.on_note(f"{guilty} did not end; going on with the {len(tests)} tests that remain")
         if not self.machine.boots_candidates:
             with contextlib.suppress(LabError):  # what is left behind there harms nobody
@@ -320,7 +322,10 @@ class _Run:
         return "done"
 
     def _stream_once(self, session: Session, boot: int, root: str, tests: tuple[str, ...]) -> SuiteStopped:
-        command = ("sh", "-c", START_SCRIPT, "suite", root, *self.suite.command(root, self.nonce, tests))
+        words, files = self.suite.command(root, self.nonce, tests)
+        if files:
+            session.shell.put(files, root)
+        command = ("sh", "-c", START_SCRIPT, "suite", root, *words)
         begin = time.monotonic()
         try:
             status = session.shell.stream(
@@ -331,12 +336,11 @@ class _Run:
             )
         except ShellTimeoutError as error:
             over = time.monotonic() - begin >= self.options.suite
-            return SuiteStopped(
-                boot=boot, how="timeout" if over else "silence", message=clean(str(error), 500)
-            )
+            how: Literal["timeout", "silence"] = "timeout" if over else "silence"
+            return SuiteStopped(boot=boot, how=how, message=clean(str(error), 500))
         except ShellLostError as error:
             return SuiteStopped(boot=boot, how="lost", message=clean(str(error), 500))
-        said = "" if status in (0, 1) else self._standard_error(session, root)
+        said = self._standard_error(session, root) if 1 < status < SIGNALLED else ""
         return SuiteStopped(boot=boot, how="exit", status=status, message=said)
 
     def _standard_error(self, session: Session, root: str) -> str:
@@ -347,12 +351,15 @@ class _Run:
         return clean(data.decode("utf-8", "replace").strip()[-2000:], 2000)
 
     def _end_suite(self, session: Session, root: str) -> bool:
-        """End a suite that hangs; False when the machine or the process does not obey."""
+        """End a suite that hangs or was cut off; False when the machine is gone or does not obey.
+
+        A machine that answers under another boot id went down and came up by itself: it is gone, too.
+        """
         try:
             done = session.shell.run(["sh", "-c", KILL_SCRIPT, "end", root], timeout=self.options.answer)
         except LabError:
             return False
-        return done.status == 0
+        return done.status == 0 and done.text.strip() == self.previous_boot_id
 
     def _lost(self, boot: int, session: Session, message: str) -> None:
         self.stream.give_up_running()

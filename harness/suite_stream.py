@@ -28,20 +28,28 @@ class FloodError(HarnessError):
 
 @dataclass(frozen=True)
 class Suite:
-    """Tests to run on a machine. ``command(root, nonce, tests)``: no tests means all of them."""
+    """Tests to run on a machine. ``command(root, nonce, tests)``: no tests means all of them.
+
+    The command comes with files that it needs besides ``files`` (a long list of tests: ssh servers bound
+    the length of a command; dropbear at 9000 characters).
+    """
 
     name: str
     digest: str  # of the files: equal digest, comparable runs
     files: Mapping[str, bytes]
-    command: Callable[[str, str, Sequence[str]], Sequence[str]]
+    command: Callable[[str, str, Sequence[str]], tuple[Sequence[str], Mapping[str, bytes]]]
 
 
 def ioctl_suite(select: str | None = None, *, pm: bool = False) -> Suite:
     """The project's own suite; ``select`` is an expression as pytest's -k takes it."""
 
-    def command(root: str, nonce: str, tests: Sequence[str]) -> Sequence[str]:
-        extra = ("-k", select) if select else ()
-        return (*contract.command(root, nonce, tests=tests, pm=pm), *extra)
+    def command(root: str, nonce: str, tests: Sequence[str]) -> tuple[Sequence[str], Mapping[str, bytes]]:
+        words = list(contract.command(root, nonce, tests=tests, pm=pm))
+        listed: dict[str, bytes] = {}
+        if tests:  # pytest reads arguments, one a line, from a file named with @ (since 8.2)
+            listed["tests.txt"] = "\n".join(words[-len(tests) :]).encode()
+            words[-len(tests) :] = [f"@{root}/tests.txt"]
+        return (*words, *(("-k", select) if select else ())), listed
 
     files = contract.files()
     return Suite("ioctl", digest_of(files), files, command)

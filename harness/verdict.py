@@ -52,7 +52,7 @@ JUDGED = SUBJECT | {RunVerdict.PASS}
 
 BAD_OUTCOMES = ("failed", "error", "incomplete")
 # A driver that says so has failed, even when every test passed.
-BAD_SEVERITIES = frozenset({"crash", "panic", "probe-fail", "load-fail", "suspend-abort", "resume-fail"})
+BAD_SEVERITIES = frozenset({"probe-fail", "load-fail", "suspend-abort", "resume-fail"})
 # Provoked by tests on purpose too; they count only when a test did not expect them, i.e. outside of tests.
 UNASKED_SEVERITIES = frozenset({"cmd-timeout", "timeout", "degraded"})
 BEFORE_THE_DEVICE = frozenset({"probe-fail", "open-fail", "load-fail"})
@@ -83,6 +83,7 @@ def judge(journal: Journal, results: Sequence[CaseResult], findings: Sequence[Lo
         or _wrong_kernel(journal)
         or _environment(journal, results, findings)
         or _no_suite(journal, results)
+        or _kernel_crashed(results, findings)
         or _tests_failed(results, findings)
         or _kernel_complained(findings)
         or _nothing_ran(results)
@@ -177,6 +178,24 @@ def _no_suite(journal: Journal, results: Sequence[CaseResult]) -> Judgement | No
     return Judgement(RunVerdict.INFRASTRUCTURE, "no test was run")
 
 
+def _kernel_crashed(results: Sequence[CaseResult], findings: Sequence[LogFinding]) -> Judgement | None:
+    """An Oops, BUG or lockup: whatever the tests say, the kernel broke."""
+    crashes = [finding for finding in findings if finding.severity in ("crash", "panic")]
+    if not crashes:
+        return None
+    first = crashes[0]
+    under = f" during {first.test}" if first.test else ""
+    bad = _bad(results)
+    also = f"; {len(bad)} of {len(results)} tests failed" if bad else ""
+    head = clean(first.text.split("\n", 1)[0], 300)
+    places = (_place(crash) for crash in crashes[:20])
+    return Judgement(
+        RunVerdict.FAIL,
+        f"the kernel reported {first.signature}{under}: {head}{also}",
+        (*places, *(result.test for result in bad[:200])),
+    )
+
+
 def _tests_failed(results: Sequence[CaseResult], findings: Sequence[LogFinding]) -> Judgement | None:
     bad = [result for result in _bad(results) if not result.suspect]
     unreached = _unreached(results, findings)
@@ -222,11 +241,10 @@ def _kernel_complained(findings: Sequence[LogFinding]) -> Judgement | None:
     for finding in findings:
         if finding.environment:
             continue
-        crash = finding.severity in ("crash", "panic")
         own = finding.driver and finding.severity in BAD_SEVERITIES
         warned = finding.driver and finding.klass == "oops"
         unasked = finding.driver and finding.test is None and finding.severity in UNASKED_SEVERITIES
-        if crash or own or warned or unasked:
+        if own or warned or unasked:
             head = clean(finding.text.split("\n", 1)[0], 300)
             return Judgement(
                 RunVerdict.FAIL,
