@@ -1,0 +1,242 @@
+"""A snapshot with the look-ups that pages share: who ran where, which run speaks for what, where pages are.
+
+Built once a publication; everything in it is derived, nothing is read.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from functools import cached_property
+from itertools import pairwise
+
+from reports.compare import Side
+from reports.marks import NO_RUN, Mark, verdict_mark
+from reports.records import CampaignRecord, ChangeRecord, KernelRecord, MachineRecord, RunRecord, Snapshot
+from reports.slugs import slug, slug_of_test
+from reports.verdicts import (
+    Judgement,
+    Latest,
+    baseline_of,
+    conclusive,
+    first_kernel_carrying,
+    flaky_tests,
+    judge,
+    kernel_order,
+    latest,
+)
+from reports.versions import sort_key
+
+
+class Catalogue:
+    """Look-ups over one snapshot. Page paths are relative to the site's root."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self.snapshot = snapshot
+        self.runs: Mapping[str, RunRecord] = {run.id: run for run in snapshot.runs}
+        self.changes: Mapping[int, ChangeRecord] = {change.id: change for change in snapshot.changes}
+
+    # -- runs ---------------------------------------------------------------------------------------
+
+    @cached_property
+    def runs_by_cell(self) -> Mapping[tuple[int, int], Sequence[RunRecord]]:
+        """(kernel id, machine id) -> its comparable runs, oldest first."""
+        found: dict[tuple[int, int], list[RunRecord]] = defaultdict(list)
+        for run in self.snapshot.runs:
+            if run.comparable and run.kernel is not None:
+                found[run.kernel.id, run.machine.id].append(run)
+        return found
+
+    @cached_property
+    def runs_by_machine(self) -> Mapping[int, Sequence[RunRecord]]:
+        """Machine id -> all its runs, oldest first."""
+        found: dict[int, list[RunRecord]] = defaultdict(list)
+        for run in self.snapshot.runs:
+            found[run.machine.id].append(run)
+        return found
+
+    @cached_property
+    def latest_by_cell(self) -> Mapping[tuple[int, int], Latest]:
+        """(kernel id, machine id) -> the run that speaks for it."""
+        return {cell: found for cell, runs in self.runs_by_cell.items() if (found := latest(runs))}
+
+    @cached_property
+    def kernels(self) -> Sequence[KernelRecord]:
+        """Kernels that have a comparable run, newest version first."""
+        ran = {kernel for kernel, _machine in self.runs_by_cell}
+        return sorted((k for k in self.snapshot.kernels if k.id in ran), key=kernel_order, reverse=True)
+
+    @cached_property
+    def machines(self) -> Sequence[MachineRecord]:
+        """Machines that ran anything, real ones first, then by name."""
+        return sorted(
+            (m for m in self.snapshot.machines if m.id in self.runs_by_machine),
+            key=lambda m: (m.simulated, m.name),
+        )
+
+    def cell(self, kernel: KernelRecord, machine: MachineRecord) -> Latest | None:
+        """The run that speaks for a kernel on a machine."""
+        return self.latest_by_cell.get((kernel.id, machine.id))
+
+    def mark(self, found: Latest | None) -> Mark:
+        """The mark of a cell of the matrix."""
+        return verdict_mark(found.run.verdict, found.run.state) if found else NO_RUN
+
+    def side(self, run: RunRecord) -> Side:
+        """A run with the other clean runs of its kernel, machine, suite and environment."""
+        if run.kernel is None:
+            return Side(run)
+        siblings = tuple(
+            other
+            for other in self.runs_by_cell.get((run.kernel.id, run.machine.id), ())
+            if other.suite_digest == run.suite_digest
+            and other.environment_digest == run.environment_digest
+            and conclusive(other)
+        )
+        return Side(run, siblings if run in siblings else (run,))
+
+    @cached_property
+    def judgements(self) -> Mapping[str, Judgement]:
+        """Run id -> the run against its baseline."""
+        found = {}
+        for runs in self.runs_by_machine.values():
+            for run in runs:
+                baseline = baseline_of(run, runs) if run.campaign is None else None
+                found[run.id] = judge(run, baseline)
+        return found
+
+    def flaky(self, run: RunRecord) -> frozenset[str]:
+        """Tests that both passed and failed under this run's kernel in this run's environment."""
+        return flaky_tests(self.side(run).all)
+
+    @cached_property
+    def neighbours(self) -> Sequence[tuple[RunRecord, RunRecord]]:
+        """Consecutive stock kernels on each machine, latest conclusive run of each: (older, newer)."""
+        found: list[tuple[RunRecord, RunRecord]] = []
+        for machine in self.machines:
+            chain = [
+                cell.run
+                for kernel in reversed(self.kernels)
+                if kernel.stock and (cell := self.cell(kernel, machine)) and conclusive(cell.run)
+            ]
+            found.extend(pairwise(chain))
+        return found
+
+    @cached_property
+    def machine_pairs(self) -> Sequence[tuple[RunRecord, RunRecord]]:
+        """One kernel on two machines, latest conclusive run of each; only for each machine pair's newest."""
+        found = []
+        for at, left in enumerate(self.machines):
+            for right in self.machines[at + 1 :]:
+                for kernel in self.kernels:
+                    a, b = self.cell(kernel, left), self.cell(kernel, right)
+                    if a and b and kernel.stock and conclusive(a.run) and conclusive(b.run):
+                        found.append((a.run, b.run))
+                        break
+        return found
+
+    @cached_property
+    def tests(self) -> Sequence[str]:
+        """Every test id that has a result, by file and then by name."""
+        return sorted({result.test for run in self.snapshot.runs for result in run.results})
+
+    # -- windows and changes ------------------------------------------------------------------------
+
+    @cached_property
+    def windows(self) -> Sequence[str]:
+        """Windows that a change, a release tag near one, or a run belongs to; newest first."""
+        found = {c.window for c in self.snapshot.changes if c.window}
+        found |= {kernel.window for kernel in self.kernels if kernel.window}
+        return sorted(found, key=sort_key, reverse=True)
+
+    @cached_property
+    def changes_by_window(self) -> Mapping[str, Sequence[ChangeRecord]]:
+        """Window -> its changes, by first tag and then by first posted."""
+        found: dict[str, list[ChangeRecord]] = defaultdict(list)
+        for change in self.snapshot.changes:
+            if change.window:
+                found[change.window].append(change)
+        for changes in found.values():
+            changes.sort(key=lambda c: (sort_key(c.first_tag or "v9999.0"), c.title))
+        return found
+
+    @cached_property
+    def _tag_dates(self) -> Mapping[str, datetime]:
+        return {tag.name: tag.date for tag in self.snapshot.tags if tag.role == "mainline" and tag.date}
+
+    def tag_date(self, tag: str) -> datetime | None:
+        """When mainline was tagged so, as the followed tree has it."""
+        return self._tag_dates.get(tag)
+
+    def first_kernel(self, change: ChangeRecord, machine: MachineRecord) -> KernelRecord | None:
+        """The oldest kernel with a run on this machine that carries the change."""
+        ran = [k for k in self.kernels if (k.id, machine.id) in self.latest_by_cell]
+        return first_kernel_carrying(change, ran)
+
+    @cached_property
+    def campaigns_by_change(self) -> Mapping[int, Sequence[CampaignRecord]]:
+        """Change id -> bisections that found it."""
+        found: dict[int, list[CampaignRecord]] = defaultdict(list)
+        for campaign in self.snapshot.campaigns:
+            if campaign.change_id is not None:
+                found[campaign.change_id].append(campaign)
+        return found
+
+    @cached_property
+    def has_sample(self) -> bool:
+        """Whether any change or source is a generated sample."""
+        return any(c.sample for c in self.snapshot.changes) or any(s.sample for s in self.snapshot.sources)
+
+
+def run_path(run: str) -> str:
+    """The page of a run, by its id."""
+    return f"runs/{slug(run)}.html"
+
+
+def log_path(run: str, name: str) -> str:
+    """The page of a log of a run; ``name`` is one of logs.LOG_NAMES."""
+    return f"runs/{slug(run)}/{name.replace('.', '-').replace('/', '-')}.html"
+
+
+def window_path(window: str) -> str:
+    """The page of a release window."""
+    return f"windows/{slug(window)}.html"
+
+
+def change_path(change: ChangeRecord) -> str:
+    """The page of a change."""
+    return f"changes/{slug(change.slug)}.html"
+
+
+def machine_path(machine: str) -> str:
+    """The page of a machine, by its name."""
+    return f"machines/{slug(machine)}.html"
+
+
+def path_of_test(test: str) -> str:
+    """The page of a test's history."""
+    return f"tests/{slug_of_test(test)}.html"
+
+
+def campaign_path(campaign: str) -> str:
+    """The page of a bisection, by its id."""
+    return f"campaigns/{slug(campaign)}.html"
+
+
+def kernel_slug(kernel: KernelRecord) -> str:
+    """A page name for a kernel: its release ("7.3.4.deb13-amd64"), with the origin where not Debian's."""
+    if kernel.origin == "debian":
+        return slug(kernel.release.replace("+", "."))
+    return slug(f"{kernel.release}-{kernel.origin}")
+
+
+def compare_path(before: RunRecord, after: RunRecord) -> str:
+    """The page that compares the latest runs of two kernels on a machine, or of two machines."""
+    a, b = before.kernel, after.kernel
+    if a is None or b is None:
+        return f"compare/runs/{slug(before.id)}..{slug(after.id)}.html"
+    if before.machine.id == after.machine.id:
+        return f"compare/{slug(before.machine.name)}/{kernel_slug(a)}..{kernel_slug(b)}.html"
+    names = f"{slug(before.machine.name)}..{slug(after.machine.name)}"
+    return f"compare/machines/{kernel_slug(b)}/{names}.html"

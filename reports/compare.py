@@ -1,0 +1,365 @@
+"""Two runs -> what differs in results, recorded values and log findings, each difference with its label.
+
+Pure. The environment is looked at first: what follows from another IOMMU mode, or from a fault of the
+environment, is labelled ``environment only`` and never counted as a regression.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from reports.marks import finding_tone
+from reports.records import FindingRecord, ResultRecord, RunRecord
+from reports.statistics import Tally, probability_rate_rose
+from reports.values import flatten, is_duration, shown
+from reports.verdicts import FAILING, standing
+
+NEW_FAILURE = "new failure"
+FIXED = "fixed"
+VALUE_CHANGED = "value changed"
+NEWLY_SKIPPED = "newly skipped"
+NO_LONGER_SKIPPED = "no longer skipped"
+NOT_RUN = "not run"
+NEW_TEST = "new test"
+NEW_FINDING = "new finding"
+FINDING_GONE = "finding gone"
+LOG_CHANGED = "log line changed"
+ENVIRONMENT_ONLY = "environment only"
+VARIES = "varies by itself"
+TIMING = "timing"
+
+# In the order a reader wants them; the last three are folded away.
+LABELS = (
+    NEW_FAILURE,
+    NEW_FINDING,
+    NOT_RUN,
+    NEWLY_SKIPPED,
+    VALUE_CHANGED,
+    FIXED,
+    NO_LONGER_SKIPPED,
+    FINDING_GONE,
+    NEW_TEST,
+    LOG_CHANGED,
+    ENVIRONMENT_ONLY,
+    VARIES,
+    TIMING,
+)
+QUIET_LABELS = frozenset({ENVIRONMENT_ONLY, VARIES, TIMING})
+# The suite's reason for a skip that is the machine's doing (harness.suite.contract, ENVIRONMENT_PREFIX).
+_ENVIRONMENT_SKIP = "environment: "
+
+# Value names whose content is an address: chosen by the IOMMU mode (an I/O virtual address under
+# force_iova, the user's own under SVA; facts: virtual NPU section 7), not by the driver's correctness.
+_ADDRESS = re.compile(r"(^|[._])(xdna_addr|dev_addr|vaddr|iova|pasid|map_offset|address|addr)($|[._])")
+# Environment facts that name the IOMMU mode.
+_IOMMU = re.compile(r"iommu|iova|sva|pasid", re.IGNORECASE)
+# "[   12.345678] ", and the parts of a log line that differ from boot to boot.
+_CHANGING = re.compile(r"^\[\s*\d+\.\d+\]\s*|0x[0-9a-f]+|\b[0-9a-f]{12,}\b|\bpid[ :=]\d+", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Side:
+    """One side: the run, and every clean run of the same kernel, machine and suite (itself included)."""
+
+    run: RunRecord
+    siblings: tuple[RunRecord, ...] = ()
+
+    @property
+    def all(self) -> tuple[RunRecord, ...]:
+        """The siblings, or the run alone."""
+        return self.siblings or (self.run,)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One difference. ``sure``: P(the failure rate really rose or fell), None where that has no meaning.
+
+    ``grave``: something got worse that is not the environment's doing.
+    """
+
+    label: str
+    kind: str  # result, value, finding
+    subject: str  # a test id or a log signature
+    detail: str  # "outcome", the name of a value, the class of a finding
+    before: str
+    after: str
+    note: str = ""
+    sure: float | None = None
+    grave: bool = False
+
+
+@dataclass(frozen=True)
+class FactDifference:
+    """A fact of the environment that is not the same on both sides."""
+
+    name: str
+    before: str
+    after: str
+    iommu: bool
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What differs, in the order of LABELS; ``caveats`` say what weakens the whole comparison."""
+
+    before: RunRecord
+    after: RunRecord
+    headline: str
+    differences: tuple[Difference, ...]
+    environment: tuple[FactDifference, ...]
+    caveats: tuple[str, ...]
+    equal_results: int
+    equal_values: int
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """Label -> how many, in the order of LABELS, without zeros."""
+        found = Counter(d.label for d in self.differences)
+        return {label: found[label] for label in LABELS if found[label]}
+
+    @property
+    def regressed(self) -> bool:
+        """Whether anything got worse that is not the environment's doing."""
+        return any(d.grave for d in self.differences)
+
+
+def compare(before: Side, after: Side) -> Comparison:
+    """Compare two runs of one suite: two kernels on one machine, or one kernel on two machines."""
+    facts = _facts(before.run.environment, after.run.environment)
+    found = [
+        *_results(before, after),
+        *_values(before, after, iommu_differs=any(f.iommu for f in facts)),
+        *_findings(before, after),
+    ]
+    found.sort(key=lambda d: LABELS.index(d.label))
+    old = {r.test: r for r in before.run.results}
+    new = {r.test: r for r in after.run.results}
+    both = old.keys() & new.keys()
+    equal_values = sum(
+        1
+        for test in both
+        for name, value in flatten(new[test].values).items()
+        if flatten(old[test].values).get(name, _ABSENT) == value
+    )
+    return Comparison(
+        before=before.run,
+        after=after.run,
+        headline=_headline(before.run, after.run, found),
+        differences=tuple(found),
+        environment=facts,
+        caveats=_caveats(before, after),
+        equal_results=sum(old[test].outcome == new[test].outcome for test in both),
+        equal_values=equal_values,
+    )
+
+
+_ABSENT = object()
+
+
+def _facts(before: Mapping[str, object], after: Mapping[str, object]) -> tuple[FactDifference, ...]:
+    old, new = flatten(before), flatten(after)
+    return tuple(
+        FactDifference(name, shown(old.get(name)), shown(new.get(name)), bool(_IOMMU.search(name)))
+        for name in sorted(old.keys() | new.keys())
+        if old.get(name, _ABSENT) != new.get(name, _ABSENT)
+    )
+
+
+def _results(before: Side, after: Side) -> Iterable[Difference]:
+    old = {r.test: r for r in before.run.results}
+    new = {r.test: r for r in after.run.results}
+    for test in [*old, *(t for t in new if t not in old)]:
+        difference = _result(test, old.get(test), new.get(test), before, after)
+        if difference is not None:
+            yield difference
+
+
+def _result(
+    test: str, old: ResultRecord | None, new: ResultRecord | None, before: Side, after: Side
+) -> Difference | None:
+    was, now = (old.outcome if old else "absent"), (new.outcome if new else "absent")
+    if was == now:
+        return None
+    note, sure = "", None
+    word = standing(old, new)
+    if new is None or now == "not-run":
+        if was == "not-run":
+            return None
+        label, note = NOT_RUN, after.run.reason
+    elif old is None:
+        label = NEW_FAILURE if now in FAILING else NEW_TEST
+        note = "the other side has no such test" if now in FAILING else ""
+    elif after.run.verdict == "environment" or before.run.verdict == "environment":
+        label, note = ENVIRONMENT_ONLY, new.message or old.message
+    elif now == "skipped":
+        label = ENVIRONMENT_ONLY if new.message.startswith(_ENVIRONMENT_SKIP) else NEWLY_SKIPPED
+        note = new.message
+    elif was == "skipped" and old.message.startswith(_ENVIRONMENT_SKIP) and now == "passed":
+        label, note = ENVIRONMENT_ONLY, old.message
+    elif word == "new failure":
+        label, note = NEW_FAILURE, new.message
+        sure = probability_rate_rose(_tally(test, before), _tally(test, after))
+    elif now in FAILING:
+        if was in FAILING:
+            label, note = NOT_RUN if now == "incomplete" else NEW_FAILURE, f"failed before too ({was})"
+        else:
+            label, note = NEW_FAILURE, f"{new.message} (was {was} before: not proved to be new)".strip()
+    elif was == "skipped":
+        label, note = NO_LONGER_SKIPPED, old.message
+    elif was in FAILING:
+        label, note = FIXED, old.message
+        sure = probability_rate_rose(_tally(test, after), _tally(test, before))
+    else:
+        label = NEW_TEST
+    grave = label == NEW_FAILURE and was not in FAILING
+    return Difference(label, "result", test, "outcome", was, now, note, sure, grave)
+
+
+def _tally(test: str, side: Side) -> Tally:
+    outcomes = [r.outcome for run in side.all for r in run.results if r.test == test]
+    judged = [o for o in outcomes if o == "passed" or o in FAILING]
+    return Tally(sum(o in FAILING for o in judged), len(judged))
+
+
+def _values(before: Side, after: Side, *, iommu_differs: bool) -> Iterable[Difference]:
+    old = {r.test: flatten(r.values) for r in before.run.results}
+    for result in after.run.results:
+        if result.test not in old:
+            continue
+        mine, theirs = flatten(result.values), old[result.test]
+        for name in [*theirs, *(n for n in mine if n not in theirs)]:
+            was, now = theirs.get(name, _ABSENT), mine.get(name, _ABSENT)
+            if was == now or (was is _ABSENT and not theirs) or (now is _ABSENT and not mine):
+                continue  # a test that recorded nothing at all on one side is told by its outcome
+            label, note = VALUE_CHANGED, ""
+            if is_duration(name):
+                label = TIMING
+            elif iommu_differs and _ADDRESS.search(name):
+                label, note = ENVIRONMENT_ONLY, "an address; the IOMMU mode differs"
+            elif _seen(result.test, name, now, before) or _seen(result.test, name, was, after):
+                label, note = VARIES, "seen on both sides in other runs"
+            elif _ADDRESS.search(name):
+                label, note = VARIES, "an address, chosen anew at each boot"
+            yield Difference(label, "value", result.test, name, _text(was), _text(now), note)
+
+
+def _text(value: object) -> str:
+    return "absent" if value is _ABSENT else shown(value)
+
+
+def _seen(test: str, name: str, value: object, side: Side) -> bool:
+    return value is not _ABSENT and any(
+        flatten(r.values).get(name, _ABSENT) == value
+        for run in side.all
+        if run.id != side.run.id
+        for r in run.results
+        if r.test == test
+    )
+
+
+def _findings(before: Side, after: Side) -> Iterable[Difference]:
+    old, new = _by_signature(before.run), _by_signature(after.run)
+    for signature in [*new, *(s for s in old if s not in new)]:
+        was, now = old.get(signature, ()), new.get(signature, ())
+        one = (now or was)[0]
+        label, note = "", ""
+        quiet = one.severity in ("info", "ok")
+        if not was or not now:
+            label = NEW_FINDING if now else FINDING_GONE
+            if quiet:
+                label = LOG_CHANGED
+            elif one.environment_fault:
+                label, note = ENVIRONMENT_ONLY, "a fault of the environment"
+            elif one.klass == "model-gap":
+                label, note = ENVIRONMENT_ONLY, "the virtual NPU lacks this"
+        elif {_stable(f.text) for f in was} != {_stable(f.text) for f in now}:
+            label = LOG_CHANGED
+        elif len(was) != len(now) and not quiet:
+            label, note = LOG_CHANGED, f"{len(was)} times before, {len(now)} times now"
+        if label:
+            yield Difference(
+                label=label,
+                kind="finding",
+                subject=signature,
+                detail=f"{one.klass}, {one.severity}",
+                before=_line(was),
+                after=_line(now),
+                note=note,
+                grave=label == NEW_FINDING and finding_tone(one.klass, one.severity) == "bad",
+            )
+
+
+def _by_signature(run: RunRecord) -> Mapping[str, tuple[FindingRecord, ...]]:
+    found: dict[str, tuple[FindingRecord, ...]] = {}
+    for finding in run.findings:
+        if finding.klass == "suspect":
+            continue  # a failed test kept as a finding: its outcome tells it already
+        found[finding.signature] = (*found.get(finding.signature, ()), finding)
+    return found
+
+
+def _stable(text: str) -> str:
+    return _CHANGING.sub("", text).strip()
+
+
+def _line(findings: tuple[FindingRecord, ...]) -> str:
+    return _stable(findings[0].text)[:300] if findings else "absent"
+
+
+def _caveats(before: Side, after: Side) -> tuple[str, ...]:
+    old, new = before.run, after.run
+    found = []
+    if old.suite != new.suite:
+        found.append(f"The suites differ ({old.suite}, {new.suite}).")
+    elif old.suite_digest != new.suite_digest:
+        found.append("The test files differ between the two runs: a difference may be the test's.")
+    if old.faults or new.faults:
+        found.append("Faults were injected on purpose.")
+    for side in (old, new):
+        if side.verdict not in ("pass", "fail"):
+            reason = f": {side.reason}" if side.reason else ""
+            found.append(f"The run {side.id} ended with the verdict {side.verdict or side.state}{reason}.")
+    if len(before.all) == 1 and len(after.all) == 1:
+        found.append("One run on each side: nothing here was seen twice.")
+    if old.machine.simulated or new.machine.simulated:
+        found.append("The NPU is simulated: this judges the driver, not silicon.")
+    return tuple(found)
+
+
+def _headline(before: RunRecord, after: RunRecord, found: list[Difference]) -> str:
+    """One sentence: the answer at the first glance."""
+    if after.verdict in ("panic", "hang", "no-boot") and before.verdict in ("pass", "fail"):
+        return f"{_name(after)} ended with {after.verdict}; {_name(before)} did not."
+    counts = Counter(d.label for d in found if d.label not in QUIET_LABELS)
+    if not counts:
+        quiet = len(found)
+        return (
+            f"No difference that matters ({quiet} by environment, timing or by itself)."
+            if quiet
+            else "No difference."
+        )
+    parts = [_plural(counts[label], label) for label in LABELS if counts[label]]
+    return ", ".join(parts)[:1].upper() + ", ".join(parts)[1:] + "."
+
+
+def _name(run: RunRecord) -> str:
+    return f"{run.kernel.label if run.kernel else run.requested} on {run.machine.name}"
+
+
+_PLURALS = {
+    NEW_FAILURE: "new failures",
+    VALUE_CHANGED: "values changed",
+    NEW_FINDING: "new log findings",
+    FINDING_GONE: "log findings gone",
+    LOG_CHANGED: "log lines changed",
+    NEW_TEST: "new tests",
+}
+
+
+def _plural(count: int, label: str) -> str:
+    if count == 1:
+        return f"1 {label}"
+    return f"{count} {_PLURALS.get(label, label)}"

@@ -1,0 +1,97 @@
+"""Two runs side by side: what differs in results, values and log, and what the environment explains."""
+
+from __future__ import annotations
+
+from reports.catalogue import Catalogue, compare_path, path_of_test
+from reports.compare import LABELS, QUIET_LABELS, Comparison, Difference, compare
+from reports.marks import Tone
+from reports.page import Page
+from reports.pages.parts import Data, any_simulated, change_data, run_data
+from reports.records import RunRecord
+from reports.verdicts import entered_between
+
+MAX_CHANGES = 80
+
+TONES: dict[str, Tone] = {
+    "new failure": "bad",
+    "new finding": "bad",
+    "not run": "doubt",
+    "newly skipped": "doubt",
+    "value changed": "busy",
+    "fixed": "good",
+    "finding gone": "good",
+    "no longer skipped": "good",
+}
+
+
+def comparison_page(catalogue: Catalogue, before: RunRecord, after: RunRecord) -> Page:
+    """compare/<machine>/<kernel>..<kernel>.html, or compare/machines/<kernel>/<machine>..<machine>.html."""
+    found = compare(catalogue.side(before), catalogue.side(after))
+    return Page(
+        path=compare_path(before, after),
+        kind="compare",
+        title=comparison_title(before, after),
+        section="compare",
+        data=comparison_data(catalogue, found),
+        simulated=any_simulated((before, after)),
+    )
+
+
+def comparison_title(before: RunRecord, after: RunRecord) -> str:
+    """ "7.0.13 → 7.3.4 on virtual-npu4", or "virtual-npu1 and virtual-npu4 under 7.3.4"."""
+    old = before.kernel.label if before.kernel else before.requested
+    new = after.kernel.label if after.kernel else after.requested
+    if before.machine.id == after.machine.id:
+        return f"{old} → {new} on {after.machine.name}"
+    return f"{before.machine.name} and {after.machine.name} under {new}"
+
+
+def comparison_data(catalogue: Catalogue, found: Comparison) -> Data:
+    """A comparison as JSON: also the answer of ``xdnawatch compare --json``."""
+    before, after = found.before, found.after
+    changes = (
+        entered_between(catalogue.snapshot.changes, before.kernel, after.kernel)
+        if before.kernel and after.kernel and before.machine.id == after.machine.id
+        else ()
+    )
+    return {
+        "title": comparison_title(before, after),
+        "headline": found.headline,
+        "regressed": found.regressed,
+        "same_machine": before.machine.id == after.machine.id,
+        "before": run_data(before),
+        "after": run_data(after),
+        "caveats": list(found.caveats),
+        "counts": [{"label": k, "count": n, "tone": TONES.get(k, "calm")} for k, n in found.counts.items()],
+        "equal_results": found.equal_results,
+        "equal_values": found.equal_values,
+        "groups": [
+            {
+                "label": label,
+                "tone": TONES.get(label, "calm"),
+                "quiet": label in QUIET_LABELS,
+                "differences": [_difference(d) for d in found.differences if d.label == label],
+            }
+            for label in LABELS
+            if any(d.label == label for d in found.differences)
+        ],
+        "environment": [
+            {"name": f.name, "before": f.before, "after": f.after, "iommu": f.iommu}
+            for f in found.environment
+        ],
+        "changes": [change_data(change) for change in changes[:MAX_CHANGES]],
+        "change_count": len(changes),
+    }
+
+
+def _difference(difference: Difference) -> Data:
+    return {
+        "kind": difference.kind,
+        "subject": difference.subject,
+        "page": None if difference.kind == "finding" else path_of_test(difference.subject),
+        "detail": difference.detail,
+        "before": difference.before,
+        "after": difference.after,
+        "note": difference.note,
+        "sure": difference.sure,
+    }

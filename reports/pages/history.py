@@ -1,0 +1,142 @@
+"""A test across kernels and machines: outcomes in time, recorded values by kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from markupsafe import Markup
+
+from reports.catalogue import Catalogue, path_of_test, run_path
+from reports.charts import Cell, strip, value_line
+from reports.marks import outcome_mark
+from reports.page import Page
+from reports.pages.parts import Data, any_simulated, fault_text, kernel_data, machine_data, mark_data
+from reports.records import MachineRecord, ResultRecord, RunRecord
+from reports.values import flatten, shown
+from reports.verdicts import FAILING, kernel_order
+
+# Per machine; older ones are in the runs' own pages.
+MAX_RUNS = 120
+MAX_VALUES = 40
+Seen = tuple[RunRecord, ResultRecord]
+
+
+def results_by_test(catalogue: Catalogue) -> dict[str, list[Seen]]:
+    """Test id -> its results with their runs, in one pass over everything."""
+    found: dict[str, list[Seen]] = {}
+    for run in catalogue.snapshot.runs:
+        for result in run.results:
+            found.setdefault(result.test, []).append((run, result))
+    return found
+
+
+def history_page(catalogue: Catalogue, test: str, seen: Sequence[Seen]) -> Page:
+    """tests/<file>.<name>.html."""
+    root = "../"
+    machines, charts = [], {}
+    for at, machine in enumerate(catalogue.machines):
+        mine = [(run, result) for run, result in seen if run.machine.id == machine.id]
+        if not mine:
+            continue
+        mine.sort(key=lambda s: (kernel_order(s[0].kernel) if s[0].kernel else (), s[0].started_at))
+        mine = mine[-MAX_RUNS:]
+        key = f"machine{at}"
+        charts[f"{key}_strip"] = _strip(test, machine, mine, root)
+        recorded, lines = _recorded(key, mine)
+        charts.update(lines)
+        machines.append(
+            {
+                "machine": machine_data(machine),
+                "chart": key,
+                "summary": summary(mine),
+                "recorded": recorded,
+                "runs": [_row(run, result) for run, result in reversed(mine)],
+            }
+        )
+    return Page(
+        path=path_of_test(test),
+        kind="test",
+        title=test,
+        section="tests",
+        data={"test": test, "machines": machines},
+        charts=charts,
+        simulated=any_simulated(run for run, _ in seen),
+    )
+
+
+def summary(seen: Sequence[Seen]) -> Data:
+    """How the test stands: its newest clean outcome, and how often it failed of how many times it ran."""
+    clean = [(run, result) for run, result in seen if run.comparable]
+    judged = [(run, r) for run, r in clean if r.outcome == "passed" or r.outcome in FAILING]
+    last = (clean or list(seen))[-1]
+    failing_since = None
+    for run, result in reversed(judged):
+        if result.outcome not in FAILING:
+            break
+        failing_since = run
+    return {
+        "outcome": mark_data(outcome_mark(last[1].outcome)),
+        "failed": sum(r.outcome in FAILING for _, r in judged),
+        "judged": len(judged),
+        "failing_since": kernel_data(failing_since.kernel) if failing_since else None,
+    }
+
+
+def _row(run: RunRecord, result: ResultRecord) -> Data:
+    return {
+        "run": run.id,
+        "page": run_path(run.id),
+        "kernel": kernel_data(run.kernel),
+        "started": run.started_at,
+        "outcome": mark_data(outcome_mark(result.outcome)),
+        "seconds": result.seconds,
+        "message": result.message,
+        "faults": [fault_text(fault) for fault in run.faults],
+        "bisection": run.campaign is not None,
+    }
+
+
+def _strip(test: str, machine: MachineRecord, seen: Sequence[Seen], root: str) -> Markup:
+    cells = []
+    for run, result in seen:
+        mark = outcome_mark(result.outcome)
+        kernel = run.kernel.label if run.kernel else run.requested
+        note = ", faults injected" if run.faults else ", bisection" if run.campaign else ""
+        cells.append(
+            Cell(
+                mark.tone, f"{kernel}, {run.started_at:%Y-%m-%d}: {mark.word}{note}", root + run_path(run.id)
+            )
+        )
+    return strip(f"{test} on {machine.name}, by kernel, the newest at the right", cells)
+
+
+def _recorded(key: str, seen: Sequence[Seen]) -> tuple[list[Data], dict[str, Markup]]:
+    """Each recorded value by kernel (latest clean run of each), and a line where it is a number."""
+    by_kernel: dict[str, dict[str, object]] = {}
+    for run, result in seen:
+        if run.comparable and run.kernel is not None and result.values:
+            by_kernel[run.kernel.label] = flatten(result.values)
+    names = list(dict.fromkeys(name for values in by_kernel.values() for name in values))
+    found, lines = [], {}
+    for at, name in enumerate(names[:MAX_VALUES]):
+        points = [(kernel, values[name]) for kernel, values in by_kernel.items() if name in values]
+        distinct = {shown(value) for _, value in points}
+        numbers = [
+            (float(v), f"{kernel}: {shown(v)}")
+            for kernel, v in points
+            if isinstance(v, int | float) and not isinstance(v, bool)
+        ]
+        chart = None
+        if len(distinct) > 1 and len(numbers) == len(points) > 2:
+            chart = f"{key}_value{at}"
+            lines[chart] = value_line(f"{name} by kernel", numbers)
+        found.append(
+            {
+                "name": name,
+                "varies": len(distinct) > 1,
+                "chart": chart,
+                "by_kernel": [{"kernel": kernel, "value": shown(value)} for kernel, value in points],
+            }
+        )
+    found.sort(key=lambda r: not r["varies"])
+    return found, lines

@@ -1,0 +1,212 @@
+"""A run: verdict, proof of the boot, environment, results with failures first, findings, log."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from markupsafe import Markup
+
+from reports.catalogue import Catalogue, compare_path, log_path, path_of_test, run_path
+from reports.charts import phases_bar
+from reports.logs import LOG_NAMES, Log, excerpt, read_log
+from reports.marks import finding_tone, outcome_mark, standing_mark
+from reports.page import Page
+from reports.pages.parts import Data, change_data, mark_data, run_data
+from reports.records import FindingRecord, ResultRecord, RunRecord
+from reports.values import flatten, shown
+from reports.verdicts import FAILING, entered_between
+
+MAX_SUSPECTS = 60
+MAX_FINDINGS = 300
+# Facts that prove which kernel was booted; shown apart from the rest of the environment.
+PROOF_WORDS = ("boot", "nonce", "cmdline", "uname", "build_id", "proof")
+_RANK = {"incomplete": 0, "error": 1, "failed": 2, "not-run": 3, "skipped": 5, "passed": 6}
+
+
+def run_pages(catalogue: Catalogue, run: RunRecord, folder: Path) -> Iterator[Page]:
+    """runs/<id>.html, and runs/<id>/<log>.html for each log in the run's ``folder``."""
+    logs = [log for name in LOG_NAMES if (log := read_log(folder, name)) is not None]
+    yield _run_page(catalogue, run, logs)
+    for log in logs:
+        yield _log_page(run, log)
+
+
+def _run_page(catalogue: Catalogue, run: RunRecord, logs: Sequence[Log]) -> Page:
+    judgement = catalogue.judgements[run.id]
+    baseline = judgement.baseline
+    facts = flatten(run.environment)
+    proofs = [name for name in facts if any(word in name.lower() for word in PROOF_WORDS)]
+    suspects = (
+        entered_between(catalogue.snapshot.changes, baseline.kernel, run.kernel)
+        if judgement.regressed and baseline and baseline.kernel and run.kernel
+        else ()
+    )
+    return Page(
+        path=run_path(run.id),
+        kind="run",
+        title=f"{run.kernel.label if run.kernel else run.requested} on {run.machine.name}",
+        section="runs",
+        data={
+            **run_data(run),
+            "ended": run.ended_at,
+            "boot_id": run.boot_id,
+            "build_id": run.kernel.build_id if run.kernel else None,
+            "suite_digest": run.suite_digest,
+            "proof": [{"name": name, "value": shown(facts[name])} for name in proofs],
+            "environment_digest": run.environment_digest,
+            "environment": [
+                {"name": name, "value": shown(value)} for name, value in facts.items() if name not in proofs
+            ],
+            "phases": [
+                {"name": str(name), "seconds": float(value)}
+                for name, value in run.seconds.items()
+                if isinstance(value, int | float)
+            ],
+            "baseline": run_data(baseline) if baseline else None,
+            "compare": compare_path(baseline, run) if baseline else None,
+            "has_compare": _has_compare(catalogue, baseline, run),
+            "news": {
+                word: [{"test": test, "page": path_of_test(test)} for test in judgement.tests(word)]
+                for word in ("new failure", "fixed", "still failing", "newly skipped", "missing")
+            },
+            "suspects": [change_data(change) for change in suspects[:MAX_SUSPECTS]],
+            "suspect_count": len(suspects),
+            "files": _files(run, judgement.standings, catalogue.flaky(run)),
+            "findings": [_finding(run, f, logs) for f in _loud_first(run.findings)[:MAX_FINDINGS]],
+            "finding_count": len(run.findings),
+            "excerpts": _excerpts(run, logs),
+            "logs": [
+                {
+                    "name": log.name,
+                    "page": log_path(run.id, log.name),
+                    "size": log.size,
+                    "lines": len(log.lines),
+                }
+                for log in logs
+            ],
+        },
+        charts=_charts(run),
+        simulated=run.machine.simulated,
+    )
+
+
+def _charts(run: RunRecord) -> Mapping[str, Markup]:
+    phases = [
+        (str(name), float(value))
+        for name, value in run.seconds.items()
+        if isinstance(value, int | float) and name != "total" and value > 0
+    ]
+    return {"phases": phases_bar("Seconds by phase", phases)} if phases else {}
+
+
+def _has_compare(catalogue: Catalogue, baseline: RunRecord | None, run: RunRecord) -> bool:
+    return any(a is baseline and b is run for a, b in catalogue.neighbours)
+
+
+def _files(run: RunRecord, standings: Mapping[str, str], flaky: frozenset[str]) -> list[Data]:
+    """Results grouped by test file, files with failures first, failures first in each."""
+    groups: dict[str, list[ResultRecord]] = {}
+    for result in run.results:
+        groups.setdefault(result.test.partition("::")[0], []).append(result)
+    found = []
+    for file, results in groups.items():
+        failed = sum(r.outcome in FAILING for r in results)
+        passed = sum(r.outcome == "passed" for r in results)
+        found.append(
+            {
+                "file": file,
+                "failed": failed,
+                "passed": passed,
+                "other": len(results) - failed - passed,
+                "results": [
+                    _result(r, standings.get(r.test, ""), r.test in flaky)
+                    for r in sorted(results, key=lambda r: _RANK.get(r.outcome, 4))
+                ],
+            }
+        )
+    return sorted(found, key=lambda group: not group["failed"])
+
+
+def _result(result: ResultRecord, word: str, flaky: bool) -> Data:
+    return {
+        "test": result.test,
+        "name": result.test.partition("::")[2] or result.test,
+        "page": path_of_test(result.test),
+        "outcome": mark_data(outcome_mark(result.outcome)),
+        "standing": mark_data(standing_mark("flaky" if flaky else word)) if word or flaky else None,
+        "seconds": result.seconds,
+        "message": result.message,
+        "recorded": [{"name": name, "value": shown(value)} for name, value in flatten(result.values).items()],
+    }
+
+
+def _loud_first(findings: Sequence[FindingRecord]) -> list[FindingRecord]:
+    rank = {"bad": 0, "doubt": 1}
+    return sorted(findings, key=lambda f: (rank.get(finding_tone(f.klass, f.severity), 2), f.log, f.line))
+
+
+def _finding(run: RunRecord, finding: FindingRecord, logs: Sequence[Log]) -> Data:
+    shown_log = next((log for log in logs if log.name == finding.log), None)
+    known = shown_log is not None and 1 <= finding.line <= len(shown_log.lines)
+    return {
+        "signature": finding.signature,
+        "class": finding.klass,
+        "severity": finding.severity,
+        "tone": finding_tone(finding.klass, finding.severity),
+        "text": finding.text,
+        "test": finding.test,
+        "test_page": path_of_test(finding.test) if finding.test else None,
+        "environment_fault": finding.environment_fault,
+        "log": finding.log,
+        "line": finding.line,
+        "log_page": log_path(run.id, finding.log) if known else None,
+    }
+
+
+def _excerpts(run: RunRecord, logs: Sequence[Log]) -> list[Data]:
+    found = []
+    for log in logs:
+        marked = [
+            (f.line, f.signature)
+            for f in run.findings
+            if f.log == log.name and finding_tone(f.klass, f.severity) != "calm"
+        ]
+        if not marked and log.name != "kernel.log":
+            continue
+        lines = excerpt(log, marked)
+        found.append(
+            {
+                "log": log.name,
+                "page": log_path(run.id, log.name),
+                "around_findings": bool(marked),
+                "lines": [
+                    {"number": e.number, "text": e.text, "signature": e.signature, "gap": e.gap}
+                    for e in lines
+                ],
+            }
+        )
+    return found
+
+
+def _log_page(run: RunRecord, log: Log) -> Page:
+    marks = {f.line: f for f in run.findings if f.log == log.name}
+    return Page(
+        path=log_path(run.id, log.name),
+        kind="log",
+        title=f"{log.name} of {run.kernel.label if run.kernel else run.requested} on {run.machine.name}",
+        section="runs",
+        data={
+            "run": run_data(run),
+            "log": log.name,
+            "size": log.size,
+            "left_out": log.left_out,
+            "findings": [
+                {"line": f.line, "signature": f.signature, "tone": finding_tone(f.klass, f.severity)}
+                for line, f in sorted(marks.items())
+                if 1 <= line <= len(log.lines)
+            ],
+            "lines": list(log.lines),
+        },
+        simulated=run.machine.simulated,
+    )

@@ -1,0 +1,51 @@
+"""What tests recorded and what the environment is: nested JSON made flat, comparable and short."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+MAX_SHOWN = 160
+MAX_DEPTH = 6
+# "exec_ms", "latency_us", "wait.seconds", "elapsed": differ from run to run by nature.
+_DURATION = re.compile(r"(^|[._])(ns|us|ms|s|sec|secs|seconds|elapsed|duration|latency|time)$")
+
+
+def flatten(value: Mapping[str, Any]) -> dict[str, Any]:
+    """``{"clock": {"mp": 400}}`` -> ``{"clock.mp": 400}``. Lists stay whole; depth is bounded."""
+    flat: dict[str, Any] = {}
+    _into(flat, "", value, 0)
+    return flat
+
+
+def _into(flat: dict[str, Any], prefix: str, value: Mapping[str, Any], depth: int) -> None:
+    for key, item in value.items():
+        name = f"{prefix}.{key}" if prefix else str(key)
+        if isinstance(item, Mapping) and item and depth < MAX_DEPTH:
+            _into(flat, name, item, depth + 1)
+        else:
+            flat[name] = item
+
+
+def shown(value: Any) -> str:
+    """A value as short text: strings bare, the rest as JSON; big integers also in hexadecimal."""
+    if value is None:
+        return "—"
+    if isinstance(value, str):
+        text = value
+    elif isinstance(value, bool):
+        text = "yes" if value else "no"
+    elif isinstance(value, int) and value >= 0x1_0000_0000:
+        text = f"{value:#x}"
+    elif isinstance(value, float):
+        text = f"{value:.6g}"
+    else:
+        text = json.dumps(value, ensure_ascii=False, sort_keys=True, default=str)
+    return text if len(text) <= MAX_SHOWN else text[: MAX_SHOWN - 1] + "…"
+
+
+def is_duration(name: str) -> bool:
+    """Whether a value's name says that it measures time."""
+    return bool(_DURATION.search(name.lower()))
