@@ -85,7 +85,7 @@ def judge(journal: Journal, results: Sequence[CaseResult], findings: Sequence[Lo
         or _no_suite(journal, results)
         or _kernel_crashed(results, findings)
         or _tests_failed(results, findings)
-        or _kernel_complained(findings)
+        or _kernel_complained(results, findings)
         or _nothing_ran(results)
         or _passed(results)
     )
@@ -236,10 +236,14 @@ def _unreached(results: Sequence[CaseResult], findings: Sequence[LogFinding]) ->
     return None
 
 
-def _kernel_complained(findings: Sequence[LogFinding]) -> Judgement | None:
-    """Every test passed, but a pass can lie: the log shows that something broke."""
+def _kernel_complained(results: Sequence[CaseResult], findings: Sequence[LogFinding]) -> Judgement | None:
+    """Every test passed, but a pass can lie: the log shows that something broke.
+
+    What a failing test of a known suspect provokes is part of that suspect.
+    """
+    suspects = {result.test for result in _bad(results) if result.suspect}
     for finding in findings:
-        if finding.environment:
+        if finding.environment or finding.test in suspects:
             continue
         own = finding.driver and finding.severity in BAD_SEVERITIES
         warned = finding.driver and finding.klass == "oops"
