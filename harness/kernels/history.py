@@ -115,6 +115,10 @@ class DriverHistory:
             ) from error
         return text.decode().strip()
 
+    def is_ancestor(self, older: str, newer: str) -> bool:
+        """Whether one commit is in the other's history."""
+        return self._git("merge-base", "--all", older, newer, answers=(0, 1)).decode().split() == [older]
+
     def commits(self, good: str, bad: str) -> tuple[DriverCommit, ...]:
         """From the good end to the bad end, oldest first, only what touches the module.
 
@@ -122,13 +126,12 @@ class DriverHistory:
         that touches the module. HistoryError when ``good`` is no ancestor of ``bad`` or nothing lies between.
         """
         first, last = self.resolve(good), self.resolve(bad)
+        if not self.is_ancestor(first, last):
+            raise HistoryError(f"{good} is no ancestor of {bad}: a culprit between them cannot be searched")
         try:
-            self._git("merge-base", "--is-ancestor", first, last)
+            layout = self.layout(last)
         except SourcesError as error:
-            raise HistoryError(
-                f"{good} is no ancestor of {bad}: a culprit between them cannot be searched"
-            ) from error
-        layout = self.layout(last)
+            raise HistoryError(str(error)) from error
         found = self._log("--topo-order", "--reverse", "--parents", f"{first}..{last}", "--", *layout.paths)
         if not found:
             raise HistoryError(
@@ -211,7 +214,7 @@ class DriverHistory:
             )
         return commits
 
-    def _git(self, *arguments: str, stdin: bytes | None = None) -> bytes:
+    def _git(self, *arguments: str, stdin: bytes | None = None, answers: tuple[int, ...] = (0,)) -> bytes:
         # A partial clone must say what it lacks instead of asking a server for it.
         environment = {**os.environ, "LC_ALL": "C", "GIT_NO_LAZY_FETCH": "1", "GIT_TERMINAL_PROMPT": "0"}
         command: Sequence[str] = ["git", "-C", str(self.repository), "--no-pager", *arguments]
@@ -228,7 +231,7 @@ class DriverHistory:
             raise HistoryError("git is not installed; install it to read a driver's history") from error
         except subprocess.TimeoutExpired as error:
             raise SourcesError(f"git {arguments[0]} ran past {GIT_TIMEOUT:.0f} s") from error
-        if result.returncode != 0:
+        if result.returncode not in answers:
             reason = clean(result.stderr.decode("utf-8", "replace"), 500).strip().splitlines()
             raise SourcesError(reason[-1] if reason else f"git {arguments[0]} says no")
         return result.stdout

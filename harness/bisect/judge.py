@@ -1,0 +1,192 @@
+"""From a subject to a verdict: make its kernel, boot it, run the one test, read what came out.
+
+The rule of the verdict is ``look``: only the test itself can make a candidate good or bad. A kernel that does
+not build, boot or reach the test, an environment that does not fit, a gap in the device model: all of these
+say nothing about the test, so they are skips (facts module-build.md section 6: three wrong culprits were
+near).
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Protocol
+
+from sqlalchemy import select
+
+from db.database import Database
+from db.run_tables import Finding, Kernel, Result, Run
+from db.run_tables import Machine as MachineRow
+from harness.bisect.campaign import Judgement, Subject
+from harness.bisect.search import Verdict
+from harness.errors import HarnessError
+from harness.evidence import Evidence
+from harness.journal import new_run_id
+from harness.results import phases
+from harness.runner import RunOptions, RunRequest, run
+from harness.suite_stream import Suite, ioctl_suite
+from harness.untrusted import clean
+from harness.verdict import RunVerdict
+from lab.machine import Candidate, Machine
+
+#: Runs of one test are kept apart from whole runs of a kernel: pages and the nightly matrix want the latter.
+SUITE_NAME = "bisect"
+REASON_LIMIT = 500  # characters
+NOBODYS_FAULT = frozenset({RunVerdict.INFRASTRUCTURE, RunVerdict.WRONG_KERNEL, RunVerdict.INTERRUPTED})
+
+
+class UnusableSubjectError(HarnessError):
+    """This subject gives no kernel to boot; the reason is its own."""
+
+
+class KernelSource(Protocol):
+    """Makes a candidate kernel of a subject."""
+
+    def candidate(
+        self, subject: Subject, say: Callable[[str], None]
+    ) -> tuple[Candidate, Mapping[str, float]]:
+        """The kernel, and the seconds its making took by phase. Raises UnusableSubjectError."""
+        ...
+
+
+@dataclass(frozen=True)
+class Look:
+    """What one run says that matters for one test."""
+
+    run_verdict: RunVerdict
+    run_reason: str
+    outcome: str | None  # of the test; None when it was not even collected
+    message: str
+    gap: str | None  # what the simulated device did not know, before or during the test
+
+
+def verdict_of(look: Look) -> tuple[Verdict, str]:
+    """Good, bad or skip, and why in one sentence."""
+    said = _last_line(look.message)
+    if look.outcome == "passed":
+        return Verdict.GOOD, "passed"
+    if look.run_verdict in NOBODYS_FAULT or look.run_verdict is RunVerdict.ENVIRONMENT:
+        return Verdict.SKIP, f"{look.run_verdict}: {look.run_reason}"
+    if look.outcome in ("failed", "incomplete"):
+        if look.gap is not None:
+            return Verdict.SKIP, f"model-gap: {look.gap}"
+        return Verdict.BAD, said or look.run_reason
+    if look.outcome == "error":
+        return Verdict.SKIP, f"the test could not be prepared: {said}"
+    if look.outcome == "skipped":
+        return Verdict.SKIP, f"the test was skipped: {said}"
+    return Verdict.SKIP, f"the kernel did not get as far as the test: {look.run_reason}"
+
+
+def look(evidence: Evidence, test: str) -> Look:
+    """What a run just made says about a test."""
+    case = next((result for result in evidence.results if result.test == test), None)
+    gaps = (f.text for f in evidence.findings if f.klass == "model-gap" and f.test in (None, test))
+    return Look(
+        evidence.judgement.verdict,
+        evidence.judgement.reason,
+        case.outcome if case else None,
+        case.message if case else "",
+        next(gaps, None),
+    )
+
+
+def one_test(test: str) -> Suite:
+    """The project's suite, narrowed to a test by its exact id."""
+    whole = ioctl_suite(pm=True)
+
+    def command(root: str, nonce: str, tests: Sequence[str]) -> tuple[Sequence[str], Mapping[str, bytes]]:
+        return whole.command(root, nonce, tests or (test,))
+
+    return replace(whole, name=SUITE_NAME, command=command)
+
+
+@dataclass
+class RunJudge:
+    """Judges by running. ``keep`` stores a run's evidence in the database before its verdict is used."""
+
+    machine: Machine
+    test: str
+    source: KernelSource
+    runs: Path
+    database: Database
+    keep: Callable[[Evidence], None]
+    options: RunOptions
+
+    def judge(self, subject: Subject, *, again: bool, say: Callable[[str], None]) -> Judgement:
+        """Make, boot, run; or remember. See harness.bisect.campaign.Judge."""
+        try:
+            candidate, making = self.source.candidate(subject, say)
+        except UnusableSubjectError as error:
+            return Judgement(Verdict.SKIP, clean(str(error), REASON_LIMIT))
+        suite = one_test(self.test)
+        if not again:
+            known = self._remembered(candidate, suite)
+            if known is not None:
+                return known
+        folder = self.runs / new_run_id(datetime.now(UTC), secrets.token_hex(3))
+        request = RunRequest(candidate, requested=subject.id)
+        evidence = run(self.machine, request, suite, folder, self.options, on_note=say)
+        self.keep(evidence)
+        if evidence.judgement.verdict is RunVerdict.INTERRUPTED:
+            raise KeyboardInterrupt  # the runner ended the run in order; now the campaign ends in order
+        verdict, reason = verdict_of(look(evidence, self.test))
+        spent = phases(evidence.journal)
+        return Judgement(
+            verdict,
+            clean(reason, REASON_LIMIT),
+            run_id=folder.name,
+            seconds={
+                **making,
+                "boot": spent.get("boot", 0.0),
+                "test": spent["total"] - spent.get("boot", 0.0),
+            },
+            infrastructure=evidence.judgement.verdict in NOBODYS_FAULT,
+        )
+
+    def _remembered(self, candidate: Candidate, suite: Suite) -> Judgement | None:
+        """The verdict of the newest run of the same kernel, module, test files and machine, if it had one."""
+        query = (
+            select(Run)
+            .join(Kernel)
+            .join(MachineRow)
+            .where(
+                Kernel.release == candidate.release,
+                Kernel.origin == candidate.origin,
+                MachineRow.name == self.machine.name,
+                Run.suite_digest == suite.digest,
+                Run.state == "finished",
+            )
+            .order_by(Run.started_at.desc())
+        )
+        with self.database.session() as session:
+            for row in session.scalars(query):
+                if row.faults or row.verdict is None:
+                    continue
+                case = session.scalar(select(Result).where(Result.run_id == row.id, Result.test == self.test))
+                gap = session.scalar(
+                    select(Finding.text).where(
+                        Finding.run_id == row.id,
+                        Finding.klass == "model-gap",
+                        (Finding.test.is_(None)) | (Finding.test == self.test),
+                    )
+                )
+                seen = Look(
+                    RunVerdict(row.verdict),
+                    row.reason,
+                    case.outcome if case else None,
+                    case.message if case else "",
+                    gap,
+                )
+                verdict, reason = verdict_of(seen)
+                if verdict is not Verdict.SKIP:
+                    return Judgement(verdict, f"{reason} (known from run {row.id})", run_id=row.id)
+        return None
+
+
+def _last_line(message: str) -> str:
+    lines = [line.strip() for line in message.splitlines() if line.strip()]
+    return lines[-1] if lines else ""
