@@ -38,13 +38,12 @@ class Stored:
 def store_run(session: Session, evidence: Evidence) -> tables.Run:
     """Write one run's rows, replacing older ones of the same run. The caller commits."""
     header = evidence.journal.header
-    _forget(session, header.run)
     ended = evidence.journal.ended
     state = "running" if evidence.alive else "interrupted"
     if ended is not None:
         state = "interrupted" if ended.interrupted else "finished"
     judged = None if evidence.alive else evidence.judgement
-    row = tables.Run(
+    new = tables.Run(
         id=header.run,
         machine_id=_machine(session, evidence).id,
         kernel_id=_kernel_id(session, evidence),
@@ -62,10 +61,11 @@ def store_run(session: Session, evidence: Evidence) -> tables.Run:
         faults=list(header.faults),
         folder=str(evidence.folder),
     )
-    session.add(row)
+    row = session.merge(new)  # the row itself stays: a campaign's step may point to it
     session.flush()
     _store_results(session, evidence)
     _store_findings(session, evidence)
+    session.expire(row, ["results", "findings"])
     return row
 
 
@@ -108,13 +108,6 @@ def proof_seen(evidence: Evidence, name: str) -> str | None:
     """What the last proof of that name showed."""
     seen = [r.seen for r in evidence.journal.records if isinstance(r, Proof) and r.name == name]
     return seen[-1] if seen else None
-
-
-def _forget(session: Session, run: str) -> None:
-    session.execute(delete(tables.Result).where(tables.Result.run_id == run))
-    session.execute(delete(tables.Finding).where(tables.Finding.run_id == run))
-    session.execute(delete(tables.Run).where(tables.Run.id == run))
-    session.expire_all()
 
 
 def _machine(session: Session, evidence: Evidence) -> tables.Machine:
@@ -210,6 +203,7 @@ def _store_results(session: Session, evidence: Evidence) -> None:
         }
         for case in evidence.results
     ]
+    session.execute(delete(tables.Result).where(tables.Result.run_id == run))
     if rows:
         session.execute(insert(tables.Result), rows)
 
@@ -230,6 +224,7 @@ def _store_findings(session: Session, evidence: Evidence) -> None:
         }
         for finding in evidence.findings
     ]
+    session.execute(delete(tables.Finding).where(tables.Finding.run_id == run))
     if rows:
         session.execute(insert(tables.Finding), rows)
 

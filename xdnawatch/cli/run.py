@@ -1,0 +1,349 @@
+"""`xdnawatch run` and `xdnawatch runs`: boot a kernel, run the suite, judge it; look at what was run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+from rich.progress import Progress, TaskID
+from rich.table import Table
+from sqlalchemy import func, select
+
+from db import run_tables as tables
+from harness.evidence import Evidence, read_evidence
+from harness.journal import (
+    AnyRecord,
+    BootFailed,
+    EnvironmentRecord,
+    MachineLost,
+    PhaseStarted,
+    Proof,
+    SuiteEvent,
+    Trouble,
+)
+from harness.kernels.debian import stock_kernel
+from harness.results import phases
+from harness.store import counts, run_facts
+from harness.suite_stream import ioctl_suite
+from harness.verdict import RunVerdict
+from lab.inventory import resolve
+from lab.machine import Fault
+from lab.npu.faults import FaultError
+from lab.npu.faults import parse_fault as plan_fault
+from lab.virtual.device import fault_argument
+from xdnawatch.cli.context import AppContext, JsonFlag, current
+from xdnawatch.cli.lab import open_store, parse_fault
+from xdnawatch.errors import ExitCode, UsageError
+from xdnawatch.runs import Job, bring_in, perform, runs_folder
+
+runs = typer.Typer(no_args_is_help=True, help="The runs that were made.")
+
+DEFAULT_MACHINE = "virtual-npu4"
+LISTED = 20  # failed tests and findings shown after a run; the rest is on the page and in --json
+QUIET_SEVERITIES = frozenset({"ok", "info", "reject", "unsupported"})
+PHASES = {
+    "boot": "booting",
+    "prove": "proving the boot, examining the machine",
+    "suite": "running the suite",
+    "collect": "collecting logs",
+}
+STYLES = {
+    RunVerdict.PASS: "green",
+    RunVerdict.FAIL: "red",
+    RunVerdict.PANIC: "red",
+    RunVerdict.HANG: "red",
+    RunVerdict.NO_BOOT: "red",
+}
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module to the program."""
+    app.command("run")(run_command)
+    app.add_typer(runs, name="runs")
+
+
+def run_command(
+    context: typer.Context,
+    machine: Annotated[
+        str,
+        typer.Option("--machine", "-m", help="virtual-npu1, virtual-npu4 ..., a listed name, or user@host."),
+    ] = DEFAULT_MACHINE,
+    version: Annotated[
+        str | None,
+        typer.Option("--kernel", help="The kernel to boot, e.g. 7.3.4. A real machine runs what it runs."),
+    ] = None,
+    select_expression: Annotated[
+        str | None, typer.Option("--tests", "-k", help="Only tests that match this pytest -k expression.")
+    ] = None,
+    fault: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--fault", help="Inject a fault into the virtual NPU: NAME[:key=value,...]; repeatable."
+        ),
+    ] = None,
+    repeat: Annotated[int, typer.Option(min=1, max=1000, help="Boot and run this many times.")] = 1,
+    pm: Annotated[bool, typer.Option("--pm", help="Also the slow power management tests.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Boot a kernel on a machine, prove that it is that kernel, run the ioctl suite, judge it.
+
+    Exit code 0: every test passed; 1: the kernel failed; 3: nobody can judge (no NPU, wrong kernel, the
+    environment, the laboratory).
+    """
+    app = current(context)
+    bring_in(app)
+    faults = planned_faults(fault or ())
+    with open_store(app) as store:
+        target = resolve(machine, app.settings.machine, store)
+        candidate = None
+        if target.boots_candidates:
+            if version is None:
+                raise UsageError(
+                    f"{target.name} boots what it is given: name a kernel, e.g. --kernel 7.3.4 "
+                    "(`xdnawatch lab kernels` lists them)"
+                )
+            candidate = stock_kernel(store, version)
+        elif version is not None:
+            raise UsageError(f"{target.name} is judged on the kernel it runs now: leave out --kernel")
+    job = Job(target, candidate, version or "running", ioctl_suite(select_expression, pm=pm), faults)
+    done: list[Evidence] = []
+    for _number in range(repeat):
+        with live(app) as view:
+            evidence = perform(app, job, on_record=view.on_record, on_note=view.note)
+        done.append(evidence)
+        if not as_json:
+            show(app, evidence)
+        if evidence.judgement.verdict is RunVerdict.INTERRUPTED:
+            break
+    if as_json:
+        facts = [run_facts(evidence) for evidence in done]
+        app.emit(facts[0] if repeat == 1 else facts)
+    elif repeat > 1:
+        app.out.print(summary(done))
+    raise typer.Exit(exit_code(done))
+
+
+def planned_faults(texts: Sequence[str]) -> tuple[Fault, ...]:
+    """Faults as the user wrote them; UsageError for one that the virtual NPU does not know."""
+    faults = tuple(parse_fault(text) for text in texts)
+    for fault in faults:
+        try:
+            plan_fault(fault_argument(fault))
+        except FaultError as error:
+            raise UsageError(f"{error} (`python -m lab.npu --list-faults` lists them)") from error
+    return faults
+
+
+def exit_code(done: Sequence[Evidence]) -> int:
+    """Of several runs: interrupted, else the kernel failed in one, else nobody could judge one, else fine."""
+    verdicts = [evidence.judgement for evidence in done]
+    if any(judgement.verdict is RunVerdict.INTERRUPTED for judgement in verdicts):
+        return ExitCode.INTERRUPTED
+    codes = {judgement.exit_code for judgement in verdicts}
+    for code in (ExitCode.SUBJECT_FAILED, ExitCode.INFRASTRUCTURE):
+        if code in codes:
+            return code
+    return ExitCode.FINE
+
+
+class LiveView:
+    """What a person sees while a run goes on: the phase, and how many tests are done."""
+
+    def __init__(self, app: AppContext, bar: Progress) -> None:
+        self._app = app
+        self._bar = bar
+        self._task: TaskID = bar.add_task("starting", total=None)
+        self._bad = 0
+
+    def on_record(self, record: AnyRecord) -> None:
+        """Follow the journal."""
+        if isinstance(record, PhaseStarted):
+            again = f" (boot {record.boot})" if record.boot > 1 else ""
+            self._describe(PHASES.get(record.phase, record.phase) + again)
+        elif isinstance(record, SuiteEvent):
+            self._event(record)
+        elif isinstance(record, Proof) and not record.holds:
+            self.note(f"not what was asked: {record.name} is {record.seen}, expected {record.expected}")
+        elif isinstance(record, EnvironmentRecord):
+            for problem in record.problems:
+                self.note(f"{problem.get('cause')}: {problem.get('next_step')}")
+        elif isinstance(record, BootFailed | MachineLost | Trouble):
+            self.note(record.message)
+
+    def note(self, text: str) -> None:
+        """One line above the bar."""
+        self._app.note(text)
+
+    def _event(self, record: SuiteEvent) -> None:
+        event = record.event
+        if event.get("event") == "collected" and record.boot == 1:
+            tests = event.get("tests")
+            if isinstance(tests, list):
+                total = self._bar.tasks[0].total or 0
+                self._bar.update(self._task, total=total + len(tests))
+        elif event.get("event") == "result":
+            self._bad += event.get("outcome") in ("failed", "error")
+            self._bar.advance(self._task)
+            failed = f", {self._bad} failed" if self._bad else ""
+            self._describe(f"{PHASES['suite']}{failed}: {str(event.get('id'))[:60]}")
+
+    def _describe(self, text: str) -> None:
+        self._bar.update(self._task, description=escape(text))
+
+
+@contextmanager
+def live(app: AppContext) -> Iterator[LiveView]:
+    """A progress bar on standard error for one run."""
+    with app.progress() as bar:
+        yield LiveView(app, bar)
+
+
+def show(app: AppContext, evidence: Evidence) -> None:
+    """The outcome for a person: what failed, what the log says, the verdict, where everything lies."""
+    bad = [case for case in evidence.results if case.outcome in ("failed", "error", "incomplete")]
+    if bad:
+        table = Table("test", "outcome", "why", title="tests that failed", title_justify="left")
+        for case in bad[:LISTED]:
+            lines = [line for line in case.message.splitlines() if line.strip()]
+            why = (f"suspect: {case.suspect}" if case.suspect else "") or (lines[-1] if lines else "")
+            table.add_row(escape(case.test), case.outcome, escape(why[:160]))
+        app.out.print(table)
+        if len(bad) > LISTED:
+            app.out.print(f"... and {len(bad) - LISTED} more")
+    loud = [finding for finding in evidence.findings if finding.severity not in QUIET_SEVERITIES]
+    if loud:
+        table = Table(
+            "log line", "class", "finding", "during", "text", title="findings", title_justify="left"
+        )
+        for finding in loud[:LISTED]:
+            table.add_row(
+                f"{finding.log}:{finding.line}",
+                finding.klass,
+                finding.signature,
+                escape((finding.test or "").split("::")[-1]),
+                escape(finding.text.split("\n", 1)[0][:100]),
+            )
+        app.out.print(table)
+        if len(loud) > LISTED:
+            app.out.print(f"... and {len(loud) - LISTED} more")
+    judgement = evidence.judgement
+    style = STYLES.get(judgement.verdict, "yellow")
+    parts = ", ".join(f"{number} {name}" for name, number in sorted(counts(evidence.results).items()))
+    times = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in phases(evidence.journal).items())
+    header = evidence.journal.header
+    app.out.print(
+        f"[{style} bold]{judgement.verdict}[/] {escape(header.machine)}, kernel {escape(header.requested)}: "
+        f"{escape(judgement.reason)}"
+    )
+    app.out.print(f"  {parts or 'no tests'}; {times}", soft_wrap=True)
+    app.out.print(f"  {escape(str(evidence.folder))}", soft_wrap=True)
+
+
+def summary(done: Sequence[Evidence]) -> Table:
+    """Of repeated runs: which tests did not end the same way each time."""
+    table = Table("test", "outcomes", title=f"{len(done)} runs", title_justify="left")
+    outcomes: dict[str, list[str]] = {}
+    for evidence in done:
+        for case in evidence.results:
+            outcomes.setdefault(case.test, []).append(case.outcome)
+    for test, seen in outcomes.items():
+        if len(set(seen)) > 1:
+            text = ", ".join(f"{seen.count(outcome)} {outcome}" for outcome in sorted(set(seen)))
+            table.add_row(escape(test), text)
+    if not table.rows:
+        table.add_row("every test", "the same each time")
+    return table
+
+
+@runs.command("list")
+def list_runs(
+    context: typer.Context,
+    machine: Annotated[str | None, typer.Option("--machine", "-m", help="Only this machine.")] = None,
+    verdict: Annotated[str | None, typer.Option(help="Only this verdict.")] = None,
+    last: Annotated[int, typer.Option("--last", "-n", min=1, help="At most this many, newest first.")] = 30,
+    as_json: JsonFlag = False,
+) -> None:
+    """List runs, newest first."""
+    app = current(context)
+    bring_in(app)
+    if verdict is not None and verdict not in list(RunVerdict):
+        raise UsageError(f"no verdict {verdict!r}; there are {', '.join(RunVerdict)}")
+    passed = (
+        select(func.count())
+        .select_from(tables.Result)
+        .where(tables.Result.run_id == tables.Run.id, tables.Result.outcome == "passed")
+        .scalar_subquery()
+    )
+    total = (
+        select(func.count())
+        .select_from(tables.Result)
+        .where(tables.Result.run_id == tables.Run.id)
+        .scalar_subquery()
+    )
+    query = select(tables.Run, tables.Machine.name, passed, total).join(tables.Machine)
+    if machine is not None:
+        query = query.where(tables.Machine.name == machine)
+    if verdict is not None:
+        query = query.where(tables.Run.verdict == verdict)
+    with app.database.session() as session:
+        rows = session.execute(query.order_by(tables.Run.id.desc()).limit(last)).tuples().all()
+    if as_json:
+        app.emit(
+            [
+                {
+                    "run": run.id,
+                    "machine": name,
+                    "kernel": run.requested,
+                    "started_at": run.started_at,
+                    "state": run.state,
+                    "verdict": run.verdict,
+                    "reason": run.reason,
+                    "passed": good,
+                    "tests": count,
+                    "folder": run.folder,
+                }
+                for run, name, good, count in rows
+            ]
+        )
+        return
+    table = Table("run", "machine", "kernel", "started (UTC)", "verdict", "passed", "reason")
+    for run, name, good, count in rows:
+        table.add_row(
+            run.id,
+            escape(name),
+            escape(run.requested),
+            f"{run.started_at.astimezone(UTC):%Y-%m-%d %H:%M}",
+            run.verdict or run.state,
+            f"{good}/{count}",
+            escape(run.reason[:100]),
+        )
+    app.out.print(table)
+
+
+@runs.command("show")
+def show_run(
+    context: typer.Context,
+    run_id: Annotated[str, typer.Argument(metavar="RUN", help="A run's id, or its beginning.")],
+    as_json: JsonFlag = False,
+) -> None:
+    """Show one run again, from its folder."""
+    app = current(context)
+    bring_in(app)
+    folder = runs_folder(app)
+    found = (
+        sorted(path for path in folder.glob("*") if path.name.startswith(run_id)) if folder.is_dir() else []
+    )
+    if not found:
+        raise UsageError(f"no run {run_id!r} in {folder} (`xdnawatch runs list` lists them)")
+    if len(found) > 1:
+        names = ", ".join(path.name for path in found[:5])
+        raise UsageError(f"{run_id!r} is the beginning of {len(found)} runs: {names}")
+    evidence = read_evidence(found[0])
+    if as_json:
+        app.emit(run_facts(evidence))
+    else:
+        show(app, evidence)
