@@ -52,6 +52,7 @@ class Commit(Base):
     commit_date: Mapped[datetime]
     trailers: Mapped[JsonList] = mapped_column(default=list)
     files: Mapped[JsonList] = mapped_column(default=list)
+    lines: Mapped[JsonList] = mapped_column(default=list, server_default="[]")  # crc32 of its changed lines
     diff_hash: Mapped[str | None] = mapped_column(index=True)
     patch_id: Mapped[str | None] = mapped_column(index=True)
     reverts: Mapped[str | None]  # commit id this one reverts

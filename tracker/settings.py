@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
+from functools import cached_property
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 
 class SourceSettings(BaseModel):
@@ -19,11 +21,73 @@ class SourceSettings(BaseModel):
 
 
 class TreeSettings(BaseModel):
-    """``[[tree]]``: one git tree that is followed."""
+    """``[[tree]]``: one git tree that is followed. One repository may serve several trees by ``branch``."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str = Field(min_length=1)
     location: str = Field(min_length=1)
     role: Literal["mainline", "next", "maintainer", "stable", "twin"] = "mainline"
+    branch: str = Field(default="HEAD", pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$")
     sample: bool = False
+
+
+class DriverProfile(BaseModel):
+    """``[driver]``: which driver is followed.
+
+    The defaults are amdxdna's (MAINTAINERS of v7.3, "AMD XDNA DRIVER").
+
+    ``paths`` are files, or folders without the final slash. ``subject_words`` name the driver in a
+    subject as whole words ("accel/amdxdna: ..." has the word "amdxdna"). ``companions_up_to`` is the
+    largest series of which also the patches that do not touch the driver are kept, as context.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = "amdxdna"
+    paths: tuple[str, ...] = (
+        "drivers/accel/amdxdna",
+        "include/uapi/drm/amdxdna_accel.h",
+        "Documentation/accel/amdxdna",
+        "include/trace/events/amdxdna.h",
+    )
+    subject_words: tuple[str, ...] = ("amdxdna",)
+    companions_up_to: int = Field(default=12, ge=0, le=100)
+
+    @field_validator("paths", "subject_words")
+    @classmethod
+    def _some(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not value or any(not entry.strip("/ ") for entry in value):
+            raise ValueError("at least one entry, none of them empty")
+        return value
+
+    @field_validator("paths")
+    @classmethod
+    def _relative(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if any(path.startswith(("/", "-", ":")) or ".." in path.split("/") for path in value):
+            raise ValueError("paths are relative to the top of the kernel tree")
+        return tuple(path.rstrip("/") for path in value)
+
+    def owns(self, path: str) -> bool:
+        """Whether a file of the kernel tree is the driver's."""
+        return any(path == own or path.startswith(own + "/") for own in self.paths)
+
+    def owns_any(self, paths: tuple[str, ...] | list[str]) -> bool:
+        """Whether one of the files is the driver's."""
+        return any(self.owns(path) for path in paths)
+
+    def named_in(self, subject: str) -> bool:
+        """Whether a subject or a title names the driver."""
+        return self._words.search(subject) is not None
+
+    @cached_property
+    def _words(self) -> re.Pattern[str]:
+        words = "|".join(re.escape(word) for word in self.subject_words)
+        return re.compile(rf"(?<![\w-])(?:{words})(?![\w-])", re.IGNORECASE)
+
+    @cached_property
+    def needles(self) -> tuple[bytes, ...]:
+        """Lower-case byte strings one of which an unencoded mail about the driver must contain."""
+        return tuple(
+            {*(p.lower().encode() for p in self.paths), *(w.lower().encode() for w in self.subject_words)}
+        )

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from harness.settings import NightlySettings
 from lab.inventory import MachineSettings
-from tracker.settings import SourceSettings, TreeSettings
+from tracker.settings import DriverProfile, SourceSettings, TreeSettings
 from xdnawatch.errors import SettingsError
 
 FILE_NAME = "xdnawatch.toml"
@@ -60,6 +60,7 @@ class Settings(BaseModel):
     paths: PathSettings = Field(default_factory=PathSettings)
     database: DatabaseSettings = Field(default_factory=DatabaseSettings)
     debian: DebianSettings = Field(default_factory=DebianSettings)
+    driver: DriverProfile = Field(default_factory=DriverProfile)
     source: tuple[SourceSettings, ...] = ()
     tree: tuple[TreeSettings, ...] = ()
     machine: tuple[MachineSettings, ...] = ()

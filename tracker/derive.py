@@ -1,0 +1,349 @@
+"""What is stored -> the answers: series, changes, matches and windows, computed anew by pure rules.
+
+Reads rows, calls the rules, hands the result to `tracker.answer_rows`. Running it twice changes nothing;
+the ids and slugs of changes that exist already stay, because runs, campaigns and pages refer to them.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, select
+
+from db.database import Database
+from db.git_tables import Commit, Landing, Tag, Tree
+from db.mail_tables import Message, Source
+from tracker.answer_rows import ChangeAnswer, write_answers
+from tracker.applied import parse_applied
+from tracker.calendar import parse_tag
+from tracker.changes import Lineage, SeriesEdge, group_changes, link_series
+from tracker.git.commits import CommitFacts
+from tracker.mail.body import reverted_title
+from tracker.mail.headers import Address
+from tracker.mail.patch_mail import patch_mail
+from tracker.mail.series import PatchMail, Series, group_series
+from tracker.mail.subject import normal_title
+from tracker.matching import MatchFact, Matching, Notice, match_commits
+from tracker.settings import DriverProfile
+from tracker.voices import Letter, Threads
+from tracker.windows import Case, Landed, Reverted, TagDate, judge
+
+OWN_SHARE = 0.5  # a cover letter is the driver's when at least this share of its patches is
+
+
+@dataclass(frozen=True)
+class DeriveReport:
+    """How much there is after deriving."""
+
+    series: int
+    changes: int
+    matches: int
+    commits: int
+
+    def to_json(self) -> dict[str, int]:
+        """For ``--json``."""
+        return {
+            "series": self.series,
+            "changes": self.changes,
+            "matches": self.matches,
+            "commits": self.commits,
+        }
+
+
+@dataclass
+class Stored:
+    """The facts of the database, as dataclasses."""
+
+    patches: list[PatchMail] = field(default_factory=list)
+    letters: list[Letter] = field(default_factory=list)
+    message_ids: dict[str, int] = field(default_factory=dict)  # message id -> row id
+    kinds: dict[str, str] = field(default_factory=dict)
+    commits: list[CommitFacts] = field(default_factory=list)
+    commit_ids: dict[str, int] = field(default_factory=dict)
+    sample_commits: set[str] = field(default_factory=set)
+    landings: dict[str, list[tuple[str, str, str | None, str | None]]] = field(
+        default_factory=lambda: defaultdict(list)
+    )  # sha -> (tree, role, tag, window)
+    mainline: list[TagDate] = field(default_factory=list)
+
+
+def derive_answers(database: Database, profile: DriverProfile, now: datetime) -> DeriveReport:
+    """Recompute everything and store it in one transaction."""
+    with database.engine.begin() as connection:
+        stored = _load(connection, profile)
+    series = group_series(stored.patches)
+    series = [one for one in series if _concerns(one, profile)]
+    edges = link_series(series)
+    lineages = [one for one in group_changes(series, edges) if any(patch.own for patch in one.patches)]
+    threads = Threads(series, stored.letters)
+    notices = [
+        Notice(letter.message_id, letter.date, letter.parents, parse_applied(letter.body))
+        for letter in stored.letters
+        if letter.kind == "applied"
+    ]
+    matching = match_commits(lineages, series, stored.commits, notices)
+    answers = _answers(stored, series, edges, lineages, matching, threads, now)
+    kinds = _kinds(series, stored.kinds, profile)
+    with database.engine.begin() as connection:
+        write_answers(connection, series, answers, matching, stored.message_ids, stored.commit_ids, kinds)
+    return DeriveReport(len(series), len(answers), len(matching.matches), len(stored.commits))
+
+
+def _load(connection: Connection, profile: DriverProfile) -> Stored:
+    stored = Stored()
+    sample = dict(connection.execute(select(Source.id, Source.sample)).tuples().all())
+    for row in connection.execute(select(*Message.__table__.c).order_by(Message.message_id)):
+        stored.message_ids[row.message_id] = row.id
+        stored.kinds[row.message_id] = row.kind
+        parents = _parents(row.in_reply_to, row.references)
+        sender = Address(row.author_name, row.author_email)
+        if row.kind in ("patch", "cover", "context"):
+            stored.patches.append(
+                patch_mail(
+                    row.message_id,
+                    row.subject,
+                    sender,
+                    row.date,
+                    parents,
+                    row.body,
+                    profile,
+                    sample[row.source_id],
+                )
+            )
+        else:
+            stored.letters.append(
+                Letter(
+                    row.message_id,
+                    row.kind,
+                    sender,
+                    row.date,
+                    parents,
+                    row.subject,
+                    row.body,
+                    tuple((str(key), str(value)) for key, value in row.trailers),
+                )
+            )
+    _load_git(connection, stored, sample)
+    return stored
+
+
+def _load_git(connection: Connection, stored: Stored, sample: dict[int, bool]) -> None:
+    for row in connection.execute(select(Commit.__table__).order_by(Commit.sha)).mappings():
+        stored.commit_ids[row["sha"]] = row["id"]
+        stored.commits.append(
+            CommitFacts(
+                sha=row["sha"],
+                title=row["title"],
+                message=row["message"],
+                author=Address(row["author_name"], row["author_email"]),
+                author_date=row["author_date"],
+                commit_date=row["commit_date"],
+                trailers=tuple((str(key), str(value)) for key, value in row["trailers"]),
+                files=tuple(row["files"]),
+                diff_hash=row["diff_hash"],
+                patch_id=row["patch_id"],
+                reverts=row["reverts"],
+                upstream=row["upstream"],
+                lines=tuple(row["lines"]),
+            )
+        )
+    in_record: set[str] = set()
+    landings = (
+        select(Commit.sha, Tree.name, Tree.role, Tree.source_id, Landing.tag, Landing.window)
+        .join(Landing, Landing.commit_id == Commit.id)
+        .join(Tree, Tree.id == Landing.tree_id)
+        .order_by(Commit.sha, Tree.name)
+    )
+    for sha, tree, role, source_id, tag, window in connection.execute(landings):
+        stored.landings[sha].append((tree, role, tag, window))
+        if sample[source_id]:
+            stored.sample_commits.add(sha)
+        else:
+            in_record.add(sha)
+    stored.sample_commits -= in_record
+    tags = select(Tag.name, Tag.date).join(Tree, Tree.id == Tag.tree_id).where(Tree.role == "mainline")
+    by_name = {name: date for name, date in connection.execute(tags).tuples() if date is not None}
+    stored.mainline = sorted(
+        (
+            TagDate(name, version, date)
+            for name, date in by_name.items()
+            if (version := parse_tag(name)) is not None and not version.stable
+        ),
+        key=lambda tag: tag.version,
+    )
+
+
+def _parents(in_reply_to: str | None, references: list[Any]) -> tuple[str, ...]:
+    chain = [str(entry) for entry in reversed(references)]
+    if in_reply_to is not None:
+        chain = [in_reply_to, *(entry for entry in chain if entry != in_reply_to)]
+    return tuple(chain)
+
+
+def _concerns(series: Series, profile: DriverProfile) -> bool:
+    """Whether a series has a patch of the driver, or its cover names the driver."""
+    return any(mail.own for mail in series.mails) or profile.named_in(series.title)
+
+
+def _kinds(series: list[Series], now: dict[str, str], profile: DriverProfile) -> dict[str, str]:
+    """message id -> kind, where a cover's or a companion's kind has to change."""
+    changed: dict[str, str] = {}
+    for one in series:
+        own = sum(patch.own for patch in one.patches)
+        for mail in one.mails:
+            if mail.number == 0:
+                theirs = own / one.total >= OWN_SHARE or profile.named_in(mail.subject.title)
+                kind = "cover" if theirs else "context"
+            else:
+                kind = "patch" if mail.own else "context"
+            if now.get(mail.message_id) != kind:
+                changed[mail.message_id] = kind
+    return changed
+
+
+def _answers(
+    stored: Stored,
+    series: list[Series],
+    edges: list[SeriesEdge],
+    lineages: list[Lineage],
+    matching: Matching,
+    threads: Threads,
+    now: datetime,
+) -> list[ChangeAnswer]:
+    by_sha = {commit.sha: commit for commit in stored.commits}
+    matches: dict[str, list[MatchFact]] = defaultdict(list)
+    for match in matching.matches:
+        matches[match.change].append(match)
+    reverts = _reverts(stored)
+    newer = _newer_series(series, edges)
+    series_of = {mail.message_id: one for one in series for mail in one.mails}
+    answers = []
+    for lineage in lineages:
+        found = matches.get(lineage.key, [])
+        commits = sorted(
+            (by_sha[match.sha] for match in found), key=lambda c: (c.upstream is not None, c.commit_date)
+        )
+        newest = lineage.newest
+        case = Case(
+            landed=_landed(stored, found, by_sha),
+            reverted=_reverted(stored, reverts, commits),
+            voices=tuple(threads.about(newest, lineage)),
+            posted=newest.date,
+            message_id=newest.message_id,
+            superseded_by=_left_out(series_of[newest.message_id], newer),
+        )
+        answers.append(
+            ChangeAnswer(
+                key=lineage.key,
+                title=_mainline_title(stored, commits) or newest.subject.title,
+                author=newest.author,
+                judgement=judge(case, stored.mainline, now),
+                lineage=lineage,
+                commits=tuple(commit.sha for commit in commits),
+                sample=all(patch.sample for patch in lineage.patches)
+                and all(commit.sha in stored.sample_commits for commit in commits),
+                uapi=any("include/uapi/" in file for patch in lineage.patches for file in patch.files),
+            )
+        )
+    for group in matching.unmatched:
+        copies = [
+            MatchFact(
+                group[0].sha, commit.sha, "commit" if commit is group[0] else "copy", 1.0, "no mail is known"
+            )
+            for commit in group
+        ]
+        case = Case(landed=_landed(stored, copies, by_sha), reverted=_reverted(stored, reverts, list(group)))
+        answers.append(
+            ChangeAnswer(
+                key=group[0].sha,
+                title=_mainline_title(stored, list(group)) or group[0].title,
+                author=group[0].author,
+                judgement=judge(case, stored.mainline, now),
+                lineage=None,
+                commits=tuple(commit.sha for commit in group),
+                sample=all(commit.sha in stored.sample_commits for commit in group),
+                uapi=any("include/uapi/" in file for commit in group for file in commit.files),
+            )
+        )
+    return answers
+
+
+def _landed(stored: Stored, found: list[MatchFact], by_sha: dict[str, CommitFacts]) -> tuple[Landed, ...]:
+    return tuple(
+        Landed(
+            match.sha,
+            tree,
+            role,
+            tag,
+            window,
+            by_sha[match.sha].commit_date,
+            match.rule,
+            match.score,
+            match.evidence,
+        )
+        for match in found
+        for tree, role, tag, window in stored.landings.get(match.sha, ())
+    )
+
+
+def _mainline_title(stored: Stored, commits: list[CommitFacts]) -> str | None:
+    """The title it has in mainline, else in any tree: a title may have been changed on apply."""
+    for commit in commits:
+        if any(role == "mainline" for _, role, _, _ in stored.landings.get(commit.sha, ())):
+            return commit.title
+    return commits[0].title if commits else None
+
+
+def _reverts(stored: Stored) -> dict[str, list[CommitFacts]]:
+    """Commit id (its first 12 digits) or title of what is undone -> the reverts of mainline."""
+    found: dict[str, list[CommitFacts]] = defaultdict(list)
+    for commit in stored.commits:
+        title = reverted_title(commit.title)
+        if title is None and commit.reverts is None:
+            continue
+        if not any(role == "mainline" for _, role, _, _ in stored.landings.get(commit.sha, ())):
+            continue
+        if commit.reverts is not None:
+            found[commit.reverts[:12]].append(commit)
+        if title is not None:
+            found[normal_title(title)].append(commit)
+    return found
+
+
+def _reverted(
+    stored: Stored, reverts: dict[str, list[CommitFacts]], commits: list[CommitFacts]
+) -> tuple[Reverted, ...]:
+    undone: dict[str, CommitFacts] = {}
+    for commit in commits:
+        for key in (commit.sha[:12], normal_title(commit.title)):
+            for revert in reverts.get(key, ()):
+                if revert.commit_date >= commit.commit_date and revert.sha != commit.sha:
+                    undone[revert.sha] = revert
+    answer = []
+    for revert in undone.values():
+        tag, window = next(
+            (tag, window) for _, role, tag, window in stored.landings[revert.sha] if role == "mainline"
+        )
+        answer.append(Reverted(revert.sha, revert.title, tag, window, revert.commit_date))
+    return tuple(answer)
+
+
+def _newer_series(series: list[Series], edges: list[SeriesEdge]) -> dict[str, Series]:
+    """Series key -> the newest later series that continues it."""
+    by_key = {one.key: one for one in series}
+    newer: dict[str, Series] = {}
+    for edge in edges:
+        if edge.score >= 0.8:
+            newer[edge.older] = by_key[edge.newer]
+    return newer
+
+
+def _left_out(last: Series, newer: dict[str, Series]) -> str | None:
+    """The series that follows a change's last one, and so leaves it out (if it is whole: else who knows)."""
+    follower = newer.get(last.key)
+    if follower is None or len(follower.patches) < follower.total:
+        return None
+    return follower.key

@@ -1,0 +1,325 @@
+"""One git repository: opened and checked through GitPython, read in bulk through plumbing streams.
+
+GitPython is used where it is strong (opening, validation, clones with progress). Bulk reading goes through
+one long-lived ``git cat-file --batch`` and streamed ``git rev-list``: measured 4 times GitPython and 46
+times one process an object. Nothing here knows what a commit means.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import threading
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import git
+from git.exc import GitCommandError, InvalidGitRepositoryError, NoSuchPathError
+
+from tracker.errors import GitError, NotARepositoryError
+
+GIT_TIMEOUT = 120.0  # seconds for a short plumbing command
+# Our own environment: no prompts, no pager, plain English, and no lazy work in the user's repository.
+_ENVIRONMENT = {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C", "GIT_OPTIONAL_LOCKS": "0", "GIT_PAGER": "cat"}
+
+FetchProgress = Callable[[str, float | None], None]  # message, share done (0..1) or None
+
+
+@dataclass(frozen=True)
+class Ref:
+    """A tag, peeled to its commit. ``date`` is the tagger's, or the commit's for a light tag."""
+
+    name: str
+    commit: str
+    date: datetime | None
+
+
+@dataclass(frozen=True)
+class Blob:
+    """One answer of ``cat-file``: the name asked for, and the content (None when missing or too large)."""
+
+    name: str
+    data: bytes | None
+    size: int
+
+
+class Repository:
+    """A git repository on this machine."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises NotARepositoryError when there is none at ``path``."""
+        try:
+            opened = git.Repo(path, search_parent_directories=False)
+            self.git_dir = Path(opened.git_dir)
+            opened.close()
+        except NoSuchPathError as error:
+            raise NotARepositoryError(f"{path} does not exist; check the location in the settings") from error
+        except (InvalidGitRepositoryError, OSError, ValueError) as error:
+            raise NotARepositoryError(
+                f"{path} is not a git repository; give the folder that holds .git, or a bare repository"
+            ) from error
+        self.path = path
+
+    def resolve(self, name: str) -> str | None:
+        """The commit a branch, tag or id names, or None."""
+        done = self._run(
+            ["rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}"], check=False
+        )
+        return done.stdout.decode().strip() or None if done.returncode == 0 else None
+
+    def tags(self) -> list[Ref]:
+        """Every tag that leads to a commit."""
+        text = self._run(
+            [
+                "for-each-ref",
+                "--format=%(objecttype) %(*objecttype) %(objectname) %(*objectname)"
+                " %(creatordate:unix) %(refname:strip=2)",
+                "refs/tags",
+            ]
+        ).stdout.decode("utf-8", "replace")
+        found = []
+        for line in text.splitlines():
+            kind, peeled_kind, own, peeled, seconds, name = _columns(line)
+            commit = own if kind == "commit" else peeled if peeled_kind == "commit" else None
+            if commit is not None:
+                date = datetime.fromtimestamp(int(seconds), UTC) if seconds.lstrip("-").isdigit() else None
+                found.append(Ref(name, commit, date))
+        return found
+
+    def is_ancestor(self, older: str, newer: str) -> bool:
+        """Whether ``newer`` contains ``older``."""
+        return self._run(["merge-base", "--is-ancestor", older, newer], check=False).returncode == 0
+
+    def rev_list(self, arguments: list[str], *, stdin: Iterable[str] = ()) -> Generator[str, None, None]:
+        """Lines of ``git rev-list``, streamed. ``stdin``: revisions, one a line (``--stdin`` is added)."""
+        revisions = "".join(f"{entry}\n" for entry in stdin).encode()
+        extra = ["--stdin"] if revisions else []
+        # rev-list wants paths last, after "--"; --stdin goes before it.
+        with self._stream(["rev-list", *extra, *arguments], revisions) as process:
+            assert process.stdout is not None
+            for line in process.stdout:
+                yield line.decode("ascii", "replace").rstrip("\n")
+
+    def blobs(self, names: Iterable[str], *, limit: int, start_bytes: int = 0) -> Iterator[Blob]:
+        """Objects by name ("<commit>:m"), in order, through one ``cat-file --batch``.
+
+        An object larger than ``limit`` bytes gives its first ``start_bytes`` only; a missing one None.
+        """
+        asked: list[str] = []
+        with self._stream(["cat-file", "--batch", "--buffer"], _feed(names, asked)) as process:
+            assert process.stdout is not None
+            out = process.stdout
+            position = 0
+            while header := out.readline():
+                name = asked[position]
+                asked[position] = ""
+                position += 1
+                fields = header.split()
+                if len(fields) < 3 or not fields[-1].isdigit() or fields[-2] == b"missing":
+                    yield Blob(name, None, 0)
+                    continue
+                size = int(fields[-1])
+                if size <= limit:
+                    data = out.read(size)
+                else:
+                    data = out.read(min(size, start_bytes))
+                    _discard(out.read, size - len(data))
+                out.read(1)
+                yield Blob(name, data, size)
+
+    def diffs(self, commits: Iterable[str]) -> Iterator[tuple[str, str]]:
+        """(commit, its whole diff as text), in order; merges give no diff. One ``diff-tree --stdin``."""
+        arguments = [
+            "-c", "core.quotePath=true", "-c", "diff.noprefix=false", "-c", "diff.mnemonicPrefix=false",
+            "diff-tree", "--stdin", "--always", "--root", "-r", "-p", "--no-ext-diff", "--no-textconv",
+            "--no-color", "--no-renames", "--src-prefix=a/", "--dst-prefix=b/", "--diff-algorithm=myers",
+        ]  # fmt: skip
+        with self._stream(arguments, _feed(commits, [])) as process:
+            assert process.stdout is not None
+            current: str | None = None
+            lines: list[bytes] = []
+            for line in process.stdout:
+                # A bare id on a line of its own: a diff's own lines always begin otherwise.
+                if len(line) == 41 and _is_id(line[:40]):
+                    if current is not None:
+                        yield current, b"".join(lines).decode("utf-8", "replace")
+                    current, lines = line[:40].decode(), []
+                else:
+                    lines.append(line)
+            if current is not None:
+                yield current, b"".join(lines).decode("utf-8", "replace")
+
+    def _run(self, arguments: list[str], *, check: bool = True) -> subprocess.CompletedProcess[bytes]:
+        try:
+            done = subprocess.run(
+                self._command(arguments),
+                capture_output=True,
+                timeout=GIT_TIMEOUT,
+                check=False,
+                env={**os.environ, **_ENVIRONMENT},
+            )
+        except subprocess.TimeoutExpired as error:
+            raise GitError(
+                f"git {arguments[0]} in {self.path} gave no answer in {GIT_TIMEOUT:.0f} s"
+            ) from error
+        if check and done.returncode != 0:
+            raise GitError(f"git {arguments[0]} failed in {self.path}: {_said(done.stderr)}")
+        return done
+
+    @contextmanager
+    def _stream(
+        self, arguments: list[str], feed: bytes | Iterator[bytes]
+    ) -> Iterator[subprocess.Popen[bytes]]:
+        """A git process whose input is written by a thread, so that neither side waits for ever."""
+        process = subprocess.Popen(
+            self._command(arguments),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            bufsize=256 * 1024,
+            env={**os.environ, **_ENVIRONMENT},
+        )
+        errors: list[bytes] = []
+        failure: list[BaseException] = []
+        writer = threading.Thread(target=_write, args=(process, feed, failure), daemon=True)
+        reader = threading.Thread(target=_drain, args=(process, errors), daemon=True)
+        writer.start()
+        reader.start()
+        finished = False
+        try:
+            yield process
+            finished = True
+        finally:
+            if not finished:
+                process.kill()
+            assert process.stdout is not None
+            process.stdout.close()
+            process.wait()
+            writer.join()
+            reader.join()
+        if failure:
+            raise failure[0]
+        if process.returncode != 0:
+            raise GitError(f"git {_verb(arguments)} failed in {self.path}: {_said(b''.join(errors))}")
+
+    def _command(self, arguments: list[str]) -> list[str]:
+        return ["git", "--no-replace-objects", f"--git-dir={self.git_dir}", *arguments]
+
+
+def open_or_clone(
+    location: str, clones: Path, name: str, progress: FetchProgress | None = None, *, blobless: bool = True
+) -> Repository:
+    """A local repository as it is; a URL as a bare clone below ``clones``, fetched up to date.
+
+    ``blobless`` clones take commits and folders only; git brings the few needed files when asked.
+    Raises SourceError (NotARepositoryError) with git's own words when it cannot be reached.
+    """
+    if not is_url(location):
+        return Repository(Path(location).expanduser())
+    target = clones / f"{safe_name(name)}.git"
+
+    def report(_code: int, done: str | float, total: str | float | None, message: str) -> None:
+        if progress is not None:
+            progress(message or "fetching", float(done) / float(total) if total else None)
+
+    try:
+        if (target / "HEAD").exists():
+            with git.Repo(target) as repo:
+                repo.git.fetch("--prune", "--tags", "--force", "origin", "+refs/heads/*:refs/heads/*")
+        else:
+            clones.mkdir(parents=True, exist_ok=True)
+            part = target.with_suffix(".part")
+            _remove(part)
+            git.Repo.clone_from(
+                location,
+                part,
+                progress=report,
+                bare=True,
+                env={"GIT_TERMINAL_PROMPT": "0"},
+                multi_options=["--filter=blob:none"] if blobless else None,
+            ).close()
+            part.rename(target)
+    except GitCommandError as error:
+        raise NotARepositoryError(f"cannot fetch {location}: {_said(str(error.stderr).encode())}") from error
+    return Repository(target)
+
+
+def is_url(location: str) -> bool:
+    """Whether a location is fetched over some protocol (https://..., git@host:path)."""
+    return "://" in location or (":" in location.split("/")[0])
+
+
+def safe_name(name: str) -> str:
+    """A name of the settings as a file name."""
+    return (
+        "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in name).strip(".")
+        or "tree"
+    )
+
+
+def _columns(line: str) -> tuple[str, str, str, str, str, str]:
+    """The six columns of `tags`; the empty ones (no peeled object) are empty strings."""
+    kind, peeled_kind, own, peeled, seconds, name = line.split(" ", 5)
+    return kind, peeled_kind, own, peeled, seconds, name
+
+
+def _feed(names: Iterable[str], asked: list[str]) -> Iterator[bytes]:
+    for name in names:
+        asked.append(name)
+        yield name.encode("utf-8", "surrogateescape") + b"\n"
+
+
+def _write(
+    process: subprocess.Popen[bytes], feed: bytes | Iterator[bytes], failure: list[BaseException]
+) -> None:
+    assert process.stdin is not None
+    try:
+        if isinstance(feed, bytes):
+            process.stdin.write(feed)
+        else:
+            for piece in feed:
+                process.stdin.write(piece)
+        process.stdin.close()
+    except BrokenPipeError:
+        pass  # git ended early: its exit status and words tell why
+    except BaseException as error:  # noqa: BLE001 - handed over to the reading thread, which raises it
+        failure.append(error)
+        process.kill()
+
+
+def _drain(process: subprocess.Popen[bytes], errors: list[bytes]) -> None:
+    assert process.stderr is not None
+    while piece := process.stderr.read(4096):
+        if len(errors) < 16:
+            errors.append(piece)
+
+
+def _discard(read: Callable[[int], bytes], count: int) -> None:
+    while count > 0:
+        piece = read(min(count, 1 << 20))
+        if not piece:
+            return
+        count -= len(piece)
+
+
+def _is_id(text: bytes) -> bool:
+    return all(byte in b"0123456789abcdef" for byte in text)
+
+
+def _said(text: bytes) -> str:
+    lines = [line.strip() for line in text.decode("utf-8", "replace").splitlines() if line.strip()]
+    return " / ".join(lines[-2:])[:400] or "it gave no reason"
+
+
+def _verb(arguments: list[str]) -> str:
+    return next((entry for entry in arguments if not entry.startswith("-") and "=" not in entry), "")
+
+
+def _remove(path: Path) -> None:
+    import shutil
+
+    if path.exists():
+        shutil.rmtree(path)

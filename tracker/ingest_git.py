@@ -1,0 +1,236 @@
+"""One git tree into the database: its tags, the driver's commits, and each commit's first tag.
+
+Commits are stored in batches as they are read; tags, landings and the cursor follow in one transaction.
+A killed sync therefore starts the tree again from its old cursor and finds the commits already there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, delete, insert, select, update
+
+from db.base import utc_now
+from db.database import Database
+from db.git_tables import Commit, Landing, Tag, Tree
+from db.mail_tables import Source
+from tracker.calendar import dated_order, parse_tag, release_order, window_of_untagged
+from tracker.errors import SourceError
+from tracker.git.commits import CommitFacts, driver_commits, read_commits
+from tracker.git.graph import first_tags
+from tracker.git.repository import Ref, Repository, open_or_clone
+from tracker.progress import Progress
+from tracker.settings import DriverProfile, TreeSettings
+
+BATCH = 500  # commits a transaction
+_IN = 500  # values of one IN (...)
+
+
+@dataclass(frozen=True)
+class GitCount:
+    """What one sync of one tree did."""
+
+    commits: int  # of the driver, in the tree
+    new: int
+
+
+def ingest_git(
+    database: Database, settings: TreeSettings, profile: DriverProfile, clones: Path, progress: Progress
+) -> GitCount:
+    """Bring one tree up to date. Raises SourceError or GitError; the old state stays in that case."""
+    repository = open_or_clone(settings.location, clones, settings.name)
+    head = repository.resolve(settings.branch)
+    if head is None:
+        raise SourceError(f"{settings.location} has no branch or commit {settings.branch!r}; set `branch`")
+    refs = repository.tags()
+    state = {
+        "head": head,
+        "tags": _digest(refs),
+        "profile": profile.model_dump(mode="json"),
+        "role": settings.role,
+    }
+    with database.engine.begin() as connection:
+        source_id, cursor = _source_row(connection, settings)
+        tree_id = _tree_row(connection, settings, source_id)
+    if cursor == state:
+        with database.engine.begin() as connection:
+            count = len(connection.execute(select(Landing.id).where(Landing.tree_id == tree_id)).all())
+            _synced(connection, source_id, cursor)
+        return GitCount(count, 0)
+    progress.start(settings.name)
+    ids = driver_commits(repository, profile.paths, head)
+    new = _store_commits(database, repository, ids, progress)
+    order = tag_order(settings, refs)
+    labels = first_tags(repository, order, ids, heads=[head])
+    newest = _newest(repository, [name for name, _ in order], dict(order), head)
+    with database.engine.begin() as connection:
+        _store_tags(connection, tree_id, refs)
+        _store_landings(connection, tree_id, settings.role, labels, newest)
+        connection.execute(update(Tree).where(Tree.id == tree_id).values(head=head))
+        _synced(connection, source_id, state)
+    return GitCount(len(ids), new)
+
+
+def note_tree_problem(database: Database, settings: TreeSettings, problem: str) -> None:
+    """Keep why a tree could not be read."""
+    with database.engine.begin() as connection:
+        source_id, _ = _source_row(connection, settings)
+        connection.execute(update(Source).where(Source.id == source_id).values(problem=problem))
+
+
+def tag_order(settings: TreeSettings, refs: Iterable[Ref]) -> list[tuple[str, str]]:
+    """The tags that can be a landing in a tree of this role, in order, with their commits.
+
+    Mainline: vX.Y and its -rc. Stable: updates too. Maintainer trees and linux-next: the dated tags they
+    make for pull requests (dim: ``<branch>-YYYY-MM-DD``), then mainline's for what came from there.
+    """
+    by_name = {ref.name: ref.commit for ref in refs}
+    names = release_order(by_name, stable=settings.role == "stable")
+    if settings.role in ("maintainer", "next"):
+        names = dated_order(by_name) or names
+    return [(name, by_name[name]) for name in names]
+
+
+def _newest(repository: Repository, names: list[str], commits: dict[str, str], head: str) -> str | None:
+    """The newest tag that the head contains."""
+    for name in reversed(names):
+        if repository.is_ancestor(commits[name], head):
+            return name
+    return None
+
+
+def _store_commits(database: Database, repository: Repository, ids: list[str], progress: Progress) -> int:
+    with database.engine.begin() as connection:
+        known = {
+            sha
+            for part in _parts(ids)
+            for sha in connection.scalars(select(Commit.sha).where(Commit.sha.in_(part)))
+        }
+    fresh = [sha for sha in ids if sha not in known]
+    progress.advance(len(ids) - len(fresh))
+    batch: list[dict[str, Any]] = []
+    for facts in read_commits(repository, fresh):
+        batch.append(_row(facts))
+        progress.advance()
+        if len(batch) >= BATCH:
+            _insert(database, batch)
+            batch = []
+    _insert(database, batch)
+    return len(fresh)
+
+
+def _insert(database: Database, batch: list[dict[str, Any]]) -> None:
+    if batch:
+        with database.engine.begin() as connection:
+            connection.execute(insert(Commit), batch)
+
+
+def _row(facts: CommitFacts) -> dict[str, Any]:
+    return {
+        "sha": facts.sha,
+        "title": facts.title,
+        "message": facts.message,
+        "author_name": facts.author.name,
+        "author_email": facts.author.email,
+        "author_date": facts.author_date,
+        "commit_date": facts.commit_date,
+        "trailers": [list(entry) for entry in facts.trailers],
+        "files": list(facts.files),
+        "lines": list(facts.lines),
+        "diff_hash": facts.diff_hash,
+        "patch_id": facts.patch_id,
+        "reverts": facts.reverts,
+        "upstream": facts.upstream,
+    }
+
+
+def _store_tags(connection: Connection, tree_id: int, refs: list[Ref]) -> None:
+    connection.execute(delete(Tag).where(Tag.tree_id == tree_id))
+    if refs:
+        connection.execute(
+            insert(Tag),
+            [
+                {"tree_id": tree_id, "name": ref.name, "commit_id": ref.commit, "date": ref.date}
+                for ref in refs
+            ],
+        )
+
+
+def _store_landings(
+    connection: Connection, tree_id: int, role: str, labels: dict[str, str | None], newest: str | None
+) -> None:
+    """Landings are made anew: a tree may have been rewound, a tag may have come."""
+    connection.execute(delete(Landing).where(Landing.tree_id == tree_id))
+    rows = []
+    for part in _parts(list(labels)):
+        for commit_id, sha in connection.execute(select(Commit.id, Commit.sha).where(Commit.sha.in_(part))):
+            tag = labels[sha]
+            rows.append(
+                {"commit_id": commit_id, "tree_id": tree_id, "tag": tag, "window": _window(role, tag, newest)}
+            )
+    if rows:
+        connection.execute(insert(Landing), rows)
+
+
+def _window(role: str, tag: str | None, newest: str | None) -> str | None:
+    """The release of a tag; in mainline also of what no tag contains yet."""
+    if tag is None:
+        return window_of_untagged(newest) if role == "mainline" else None
+    version = parse_tag(tag)
+    return version.window if version else None
+
+
+def _source_row(connection: Connection, settings: TreeSettings) -> tuple[int, dict[str, Any]]:
+    location = settings.location if settings.branch == "HEAD" else f"{settings.location}#{settings.branch}"
+    found = connection.execute(
+        select(Source.id, Source.cursor).where(Source.kind == "git", Source.location == location)
+    ).one_or_none()
+    if found is not None:
+        connection.execute(
+            update(Source).where(Source.id == found.id).values(name=settings.name, sample=settings.sample)
+        )
+        return found.id, dict(found.cursor or {})
+    made = connection.execute(
+        insert(Source).values(
+            kind="git", name=settings.name, location=location, sample=settings.sample, cursor={}
+        )
+    )
+    key = made.inserted_primary_key
+    assert key is not None
+    return int(key[0]), {}
+
+
+def _tree_row(connection: Connection, settings: TreeSettings, source_id: int) -> int:
+    found = connection.execute(select(Tree.id).where(Tree.name == settings.name)).scalar_one_or_none()
+    if found is not None:
+        connection.execute(
+            update(Tree).where(Tree.id == found).values(role=settings.role, source_id=source_id)
+        )
+        return found
+    made = connection.execute(
+        insert(Tree).values(name=settings.name, role=settings.role, source_id=source_id)
+    )
+    key = made.inserted_primary_key
+    assert key is not None
+    return int(key[0])
+
+
+def _synced(connection: Connection, source_id: int, cursor: dict[str, Any]) -> None:
+    connection.execute(
+        update(Source).where(Source.id == source_id).values(cursor=cursor, synced_at=utc_now(), problem=None)
+    )
+
+
+def _digest(refs: list[Ref]) -> str:
+    digest = hashlib.sha1(usedforsecurity=False)
+    for ref in refs:
+        digest.update(f"{ref.name}\0{ref.commit}\n".encode())
+    return digest.hexdigest()
+
+
+def _parts(values: list[str]) -> list[list[str]]:
+    return [values[at : at + _IN] for at in range(0, len(values), _IN)]

@@ -1,0 +1,140 @@
+"""The tracker's door: bring sources and trees into the database, then derive the answers.
+
+This is the edge; the rules live in the modules it calls. A source that cannot be reached costs one clear
+line and the rest goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from db.base import utc_now
+from db.database import Database
+from tracker.derive import DeriveReport, derive_answers
+from tracker.errors import TrackerError
+from tracker.ingest_git import ingest_git, note_tree_problem
+from tracker.ingest_mail import ingest_mail, note_problem
+from tracker.progress import Progress, Silent
+from tracker.settings import DriverProfile, SourceSettings, TreeSettings
+
+
+@dataclass(frozen=True)
+class SourceReport:
+    """One source after a sync. ``scanned``: mails or commits looked at; ``problem``: why it failed, if so."""
+
+    name: str
+    kind: str
+    scanned: int = 0
+    new: int = 0
+    problem: str | None = None
+
+    @property
+    def skipped(self) -> int:
+        """Looked at and not stored: foreign, or known already."""
+        return self.scanned - self.new
+
+    def to_json(self) -> dict[str, Any]:
+        """For ``--json``."""
+        return {
+            "name": self.name,
+            "kind": self.kind,
+            "scanned": self.scanned,
+            "new": self.new,
+            "skipped": self.skipped,
+            "problem": self.problem,
+        }
+
+
+@dataclass(frozen=True)
+class SyncReport:
+    """All sources after a sync, and what was derived."""
+
+    sources: tuple[SourceReport, ...]
+    derived: DeriveReport
+
+    @property
+    def failed(self) -> bool:
+        """No source at all could be read."""
+        return bool(self.sources) and all(source.problem is not None for source in self.sources)
+
+    def to_json(self) -> dict[str, Any]:
+        """For ``--json``."""
+        return {"sources": [source.to_json() for source in self.sources], "derived": self.derived.to_json()}
+
+
+def sync(
+    database: Database,
+    sources: Iterable[SourceSettings],
+    trees: Iterable[TreeSettings],
+    profile: DriverProfile,
+    progress: Progress | None = None,
+    *,
+    clones: Path,
+    now: datetime | None = None,
+) -> SyncReport:
+    """Read every source and tree, then derive series, changes, matches and windows.
+
+    ``clones`` is where repositories given by URL are kept. Raises WriterBusyError when another process
+    writes; problems of single sources are in the report instead.
+    """
+    shown = progress or Silent()
+    reports: list[SourceReport] = []
+    with database.writer("track sync"):
+        for source in sources:
+            reports.append(_one_source(database, source, profile, clones, shown))
+        for tree in trees:
+            reports.append(_one_tree(database, tree, profile, clones, shown))
+        shown.start("changes and windows")
+        derived = derive_answers(database, profile, now or utc_now())
+        shown.finish(f"{derived.changes} changes, {derived.matches} matched to commits")
+    return SyncReport(tuple(reports), derived)
+
+
+def derive(database: Database, profile: DriverProfile, now: datetime | None = None) -> DeriveReport:
+    """Recompute series, changes, matches and windows from what is stored. Doing it twice changes nothing."""
+    with database.writer("track derive"):
+        return derive_answers(database, profile, now or utc_now())
+
+
+def _one_source(
+    database: Database, source: SourceSettings, profile: DriverProfile, clones: Path, progress: Progress
+) -> SourceReport:
+    def work() -> SourceReport:
+        count = ingest_mail(database, source, profile, clones, progress)
+        progress.finish(f"{source.name}: {count.scanned} mails read, {count.new} new of the driver")
+        return SourceReport(source.name, source.kind, count.scanned, count.new)
+
+    def failed(problem: str) -> SourceReport:
+        note_problem(database, source, problem)
+        return SourceReport(source.name, source.kind, problem=problem)
+
+    return _guarded(work, failed, source.name, progress)
+
+
+def _one_tree(
+    database: Database, tree: TreeSettings, profile: DriverProfile, clones: Path, progress: Progress
+) -> SourceReport:
+    def work() -> SourceReport:
+        count = ingest_git(database, tree, profile, clones, progress)
+        progress.finish(f"{tree.name}: {count.commits} commits of the driver, {count.new} new")
+        return SourceReport(tree.name, "git", count.commits, count.new)
+
+    def failed(problem: str) -> SourceReport:
+        note_tree_problem(database, tree, problem)
+        return SourceReport(tree.name, "git", problem=problem)
+
+    return _guarded(work, failed, tree.name, progress)
+
+
+def _guarded(
+    work: Callable[[], SourceReport], failed: Callable[[str], SourceReport], name: str, progress: Progress
+) -> SourceReport:
+    try:
+        return work()
+    except TrackerError as error:
+        progress.finish(f"{name}: left out: {error}")
+        return failed(str(error))

@@ -1,0 +1,115 @@
+"""Who said what about a patch: replies, applied notices, robots and pull requests, as `Voice`. Pure.
+
+A review tag counts only from the person it names; quoted lines never count. A tag or a notice on a cover
+letter counts for every patch of the series.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+from tracker.applied import parse_applied
+from tracker.changes import Lineage
+from tracker.mail.headers import Address, parse_address
+from tracker.mail.series import PatchMail, Series
+from tracker.mail.subject import normal_title
+from tracker.windows import Voice
+
+# A quoted diff line: "> +	foo();", "> @@ -1,2 +3,4 @@", "> diff --git".
+_QUOTED_DIFF = re.compile(r"^>[> ]*(?:[+-]|@@ |diff --git )", re.MULTILINE)
+# An indented title of a pull request's shortlog.
+_SHORTLOG = re.compile(r"^(?:> ?)? {4,}(\S[^\n]*)$", re.MULTILINE)
+_REVIEW_TAGS = frozenset({"reviewed-by", "acked-by"})
+SHORT_NOTE = 600  # characters of own text within which "applied" without a tree is believed
+
+
+@dataclass(frozen=True)
+class Letter:
+    """A mail that is no patch: reply, applied, report, pull, stable or other."""
+
+    message_id: str
+    kind: str
+    author: Address
+    date: datetime | None
+    parents: tuple[str, ...]
+    subject: str
+    body: str
+    trailers: tuple[tuple[str, str], ...]
+
+
+class Threads:
+    """Letters, by the patch or cover they answer."""
+
+    def __init__(self, series: list[Series], letters: list[Letter]) -> None:
+        self._series_of = {mail.message_id: one for one in series for mail in one.mails}
+        self._about: dict[str, list[Letter]] = defaultdict(list)
+        self._pulls: dict[str, list[Letter]] = defaultdict(list)
+        for letter in letters:
+            if letter.kind == "pull":
+                for title in set(_SHORTLOG.findall(letter.body)):
+                    self._pulls[normal_title(title)].append(letter)
+                continue
+            target = next((parent for parent in letter.parents if parent in self._series_of), None)
+            if target is not None:
+                self._about[target].append(letter)
+
+    def about(self, patch: PatchMail, lineage: Lineage) -> list[Voice]:
+        """What was said about the newest version of a change, oldest first."""
+        series = self._series_of[patch.message_id]
+        letters = list(self._about.get(patch.message_id, ()))
+        if series.cover is not None:
+            letters += self._about.get(series.cover.message_id, ())
+        voices = [voice for letter in letters for voice in self._voices(letter, patch)]
+        titles = {normal_title(version.subject.title) for version in lineage.patches}
+        for title in titles:
+            for letter in self._pulls.get(title, ()):
+                if patch.date is None or letter.date is None or letter.date >= patch.date:
+                    voices.append(
+                        Voice(
+                            "pull", letter.message_id, letter.date, _name(letter.author), letter.subject[:200]
+                        )
+                    )
+        return sorted(voices, key=lambda voice: (voice.date is None, voice.date, voice.message_id))
+
+    @staticmethod
+    def _voices(letter: Letter, patch: PatchMail) -> Iterator[Voice]:
+        who = _name(letter.author)
+        if letter.kind == "applied":
+            notice = parse_applied(letter.body)
+            listed = [e for e in notice.entries if normal_title(e.title) == normal_title(patch.subject.title)]
+            if listed:
+                text = f"applied as {listed[0].sha[:12]}" + (f" to {notice.tree}" if notice.tree else "")
+                yield Voice("applied", letter.message_id, letter.date, who, text, notice.tree)
+                return
+            if not notice.entries and (notice.tree or len(_own_text(letter.body)) <= SHORT_NOTE):
+                text = f"applied to {notice.tree}" if notice.tree else "applied"
+                yield Voice("applied", letter.message_id, letter.date, who, text, notice.tree)
+                return
+        if letter.kind == "report":
+            yield Voice("report", letter.message_id, letter.date, who, letter.subject[:200])
+            return
+        for key, value in letter.trailers:
+            person = parse_address(value)
+            same = person.email == letter.author.email or (
+                person.name and person.name.casefold() == letter.author.name.casefold()
+            )
+            if key.lower() in _REVIEW_TAGS and same:
+                yield Voice("reviewed", letter.message_id, letter.date, who, key)
+                return
+        foreign = letter.author.email not in {patch.author.email, patch.sender.email}
+        if foreign and _QUOTED_DIFF.search(letter.body) and len(_own_text(letter.body)) > 40:
+            yield Voice("remarks", letter.message_id, letter.date, who, "remarks on the patch")
+
+
+def _own_text(body: str) -> str:
+    """What a reply says itself, without quotes and signature."""
+    text = re.split(r"^-- ?$", body, maxsplit=1, flags=re.MULTILINE)[0]
+    return "\n".join(line for line in text.split("\n") if line.strip() and not line.lstrip().startswith(">"))
+
+
+def _name(author: Address) -> str:
+    return author.name or author.email
