@@ -7,20 +7,21 @@ connection that dies is noticed by ServerAlive messages within about ALIVE_INTER
 from __future__ import annotations
 
 import io
-import os
-import selectors
 import shlex
 import subprocess
 import tarfile
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from types import TracebackType
 
 from lab.leash import LeashedProcess
 from lab.machine import Completed, LabError, ShellLostError, ShellTimeoutError
+from lab.pipes import exchange, lines
+from lab.workfolder import work_folder
 
 ALIVE_INTERVAL = 5  # seconds between keep-alive messages
 ALIVE_COUNT = 4
@@ -30,7 +31,7 @@ REMOTE_255 = 254
 MASTER_TIMEOUT = 15.0  # seconds until the shared connection stands
 PUT_TIMEOUT = 120.0  # seconds for one batch of files
 READ_TIMEOUT = 30.0
-LONGEST_LINE = 1 << 20  # bytes; a longer line is handed over in pieces
+OUTPUT_LIMIT = 64 << 20  # bytes that one command may say
 STDERR_KEPT = 1 << 16
 
 
@@ -50,9 +51,8 @@ class SshShell:
         if target.destination.startswith("-"):
             raise LabError(f"{target.destination!r} is not an ssh destination like me@minipc")
         self.target = target
-        # A short path: a control socket's name is limited to about 100 bytes.
-        self._folder = tempfile.TemporaryDirectory(prefix="xdnw-")
-        self._socket = Path(self._folder.name) / "m"
+        self._folder = ExitStack()
+        self._socket = self._folder.enter_context(work_folder()) / "m"
         self._master: LeashedProcess | None = None
 
     def _base(self) -> list[str]:
@@ -102,7 +102,7 @@ class SshShell:
     def close(self) -> None:
         """End the shared connection."""
         self._end_master()
-        self._folder.cleanup()
+        self._folder.close()
 
     def __enter__(self) -> SshShell:
         return self
@@ -129,22 +129,23 @@ class SshShell:
     def run(self, argv: Sequence[str], *, timeout: float, stdin: bytes | None = None) -> Completed:
         """Run one command to its end. A remote status of 255 reads as 254, as 255 is ssh's own."""
         try:
-            result = subprocess.run(
-                self.command(argv),
-                input=stdin if stdin is not None else b"",
-                capture_output=True,
-                timeout=timeout,
-                check=False,
+            process = subprocess.Popen(
+                self.command(argv), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
             )
-        except subprocess.TimeoutExpired as error:
-            raise ShellTimeoutError(f"{argv[0]}: no end within {timeout:.0f} s") from error
         except FileNotFoundError as error:
             raise LabError("there is no ssh client on this machine: install openssh-client") from error
-        if result.returncode == SSH_FAILED:
-            raise ShellLostError(
-                f"ssh {self.target.destination}: {_last_line(result.stderr) or 'connection lost'}"
-            )
-        return Completed(result.returncode, result.stdout, result.stderr)
+        begin = time.monotonic()
+        with process:
+            try:
+                out, err = exchange(process, stdin or b"", timeout=timeout, limit=OUTPUT_LIMIT, name=argv[0])
+                status = process.wait(max(1.0, begin + timeout - time.monotonic()))
+            except subprocess.TimeoutExpired as error:
+                raise ShellTimeoutError(f"{argv[0]}: no end within {timeout:.0f} s") from error
+            finally:
+                process.kill()
+        if status == SSH_FAILED:
+            raise ShellLostError(f"ssh {self.target.destination}: {_last_line(err) or 'connection lost'}")
+        return Completed(status, out, err)
 
     def stream(
         self, argv: Sequence[str], *, timeout: float, silence: float, on_line: Callable[[bytes], None]
@@ -160,7 +161,7 @@ class SshShell:
         ):
             if process.stdout is None:
                 raise LabError("no pipe from ssh")
-            for line in _lines(process.stdout.fileno(), deadline, timeout, silence, argv[0]):
+            for line in lines(process.stdout.fileno(), timeout=timeout, silence=silence, name=argv[0]):
                 on_line(line)
             status = process.wait(max(0.0, deadline - time.monotonic()) + 1.0)
             if status is None:
@@ -201,33 +202,6 @@ class SshShell:
         if done.status != 0:
             raise LabError(f"cannot read {path} on {self.target.destination}: {_last_line(done.stderr)}")
         return done.stdout
-
-
-def _lines(handle: int, deadline: float, timeout: float, silence: float, name: str) -> Iterator[bytes]:
-    """Lines from a pipe until its end. ShellTimeoutError at the deadline or after ``silence`` without a
-    byte.
-    """
-    pending = b""
-    with selectors.DefaultSelector() as selector:
-        selector.register(handle, selectors.EVENT_READ)
-        while True:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise ShellTimeoutError(f"{name}: no end within {timeout:.0f} s")
-            if not selector.select(min(left, silence)):
-                if silence <= left:
-                    raise ShellTimeoutError(f"{name}: silent for {silence:.0f} s")
-                continue
-            chunk = os.read(handle, 1 << 16)
-            if not chunk:
-                break
-            *complete, pending = (pending + chunk).split(b"\n")
-            yield from complete
-            if len(pending) > LONGEST_LINE:
-                yield pending
-                pending = b""
-    if pending:
-        yield pending
 
 
 def _last_line(text: bytes) -> str:

@@ -17,6 +17,7 @@ from typing import IO, cast
 
 import zstandard
 from debian.arfile import ArError, ArFile, ArMember
+from debian.debfile import DebError, DebFile
 
 from lab.machine import LabError
 
@@ -52,6 +53,20 @@ def unpack(deb: Path, folder: Path, wanted: Callable[[str], bool] = lambda _name
     except OSError as error:
         raise LabError(f"cannot unpack {deb.name} into {folder}: {error}") from error
     return count
+
+
+def check_identity(deb: Path, name: str, version: str) -> None:
+    """Raise PackageError unless the package says of itself that it is ``name`` in ``version``."""
+    try:
+        with DebFile(str(deb)) as package:
+            control = package.debcontrol()
+    except (ArError, DebError, tarfile.TarError, lzma.LZMAError, EOFError, OSError) as error:
+        raise PackageError(f"{deb.name} is damaged ({error}): remove it and fetch it again") from error
+    found = (str(control.get("Package")), str(control.get("Version")))
+    if found != (name, version):
+        raise PackageError(
+            f"{deb.name} holds {' '.join(found)}, not {name} {version}: remove it from the cache"
+        )
 
 
 def _decompressed(member: ArMember, name: str) -> IO[bytes]:

@@ -18,6 +18,7 @@ CONNECT_TIMEOUT = 20.0  # seconds to reach the mirror
 READ_TIMEOUT = 60.0  # seconds without a byte
 ATTEMPTS = 4  # one download, each attempt going on where the last one broke
 CHUNK = 1 << 18
+LARGEST = 4 << 30  # bytes
 
 
 class DownloadError(LabError):
@@ -113,8 +114,10 @@ def _continue(
         total = have + int(length) if length.isdigit() else size
         with part.open("ab" if have else "wb") as file:
             for chunk in answer.iter_raw(CHUNK):
-                file.write(chunk)
                 have += len(chunk)
+                if have > LARGEST:
+                    raise DownloadError(f"{url}: more than {LARGEST >> 30} GiB, that is no package")
+                file.write(chunk)
                 progress(name, have, total)
         if total is not None and have < total:
             raise httpx.RemoteProtocolError(f"connection ended after {have} of {total} bytes")

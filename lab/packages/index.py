@@ -131,6 +131,8 @@ def open_index(
         except DownloadError:
             if not usable:
                 raise
+        except sqlite3.Error as error:
+            raise LabError(f"the index of {suite} cannot be stored in {cache}: {error}") from error
     return index
 
 

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 import time
 from pathlib import Path
 
 from lab.cache import locked, write_atomically
 from lab.machine import Candidate, LabError
 from lab.virtual import qemu
+from lab.virtual.guest import INIT_SPEAKS
 from lab.virtual.qemu_install import Qemu
 from lab.virtual.qmp import Qmp
+from lab.workfolder import work_folder
 
 PROBE_TIMEOUT = 10.0  # seconds; a KVM guest speaks within one
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -51,8 +52,7 @@ def _known(record: Path) -> bool | None:
 
 def _probe(program: Qemu, candidate: Candidate, initramfs: Path) -> bool:
     """Boot without NPU and network expectations until the guest's init speaks."""
-    with tempfile.TemporaryDirectory(prefix="xdnw-kvm-") as work:
-        folder = Path(work)
+    with work_folder() as folder:
         serial, control = folder / "serial", folder / "qmp"
         serial.write_bytes(b"")
         layout = qemu.VmLayout(
@@ -65,7 +65,7 @@ def _probe(program: Qemu, candidate: Candidate, initramfs: Path) -> bool:
                 while time.monotonic() < deadline and process.poll() is None:
                     if channel is None and control.exists():
                         channel = Qmp(control)
-                    if b"xdnawatch-guest: init" in serial.read_bytes():
+                    if INIT_SPEAKS in serial.read_bytes():
                         return True
                     # "KVM internal error" stops the machine; waiting longer would change nothing
                     if channel is not None and any(event.name == "STOP" for event in channel.events()):

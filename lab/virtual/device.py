@@ -41,7 +41,7 @@ class VirtualDevice:
         protocol: str | None,
         faults: tuple[Fault, ...],
     ) -> None:
-        command = [sys.executable, "/tmp/lw/npu_main.py", "--generation", generation]
+        command = [sys.executable, "-P", "-m", "lab.npu", "--generation", generation]
         command += ["--socket", str(socket), "--trace", str(trace)]
         if protocol is not None:
             command += ["--protocol", protocol]

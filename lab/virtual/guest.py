@@ -14,7 +14,7 @@ import json
 import os
 import shutil
 import subprocess
-import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -24,6 +24,7 @@ from lab.machine import LabError
 from lab.packages.store import PackageStore
 from lab.virtual.cpio import CpioWriter
 from lab.virtual.kernels import loader_command
+from lab.workfolder import work_folder
 
 SUITES = ("trixie",)
 ROOTS = (
@@ -57,14 +58,15 @@ TRIMMED = (
     "etc/init.d",
     "packages.json",
 )  # fmt: skip
-#: The programs of util-linux that tests use; busybox has the rest.
-UTIL_LINUX_KEPT = ("dmesg", "setpriv", "timeout")
 FIRMWARE_FOLDERS = ("1502_00", "17f0_10", "17f0_11", "17f0_20")
 #: The virtual firmware processor does not look at the content; 7.0 and later ask for npu_7.sbin first.
 FIRMWARE_NAMES = ("npu.sbin", "npu_7.sbin")
 USER, OUTSIDER, RENDER = 1000, 1001, 105
+IMAGE_KEPT = 3 * 86400.0  # seconds since an image's last use
 COMPILE_TIMEOUT = 120.0  # seconds
 KEYGEN_TIMEOUT = 30.0
+#: What our init writes to the kernel log first.
+INIT_SPEAKS = b"xdnawatch-guest: init"
 INIT = Path(__file__).with_name("init.sh")
 
 
@@ -106,7 +108,16 @@ def guest_image(store: PackageStore) -> GuestImage:
         with locked(store.cache, "guest-base"):
             if not image.is_file():
                 _build(tree, keys, image)
+                _remove_old_images(image)
+    os.utime(image)
     return GuestImage(image, digest, keys)
+
+
+def _remove_old_images(image: Path) -> None:
+    """Images of other inputs that nobody used for a while."""
+    for other in image.parent.glob("base-*"):
+        if other != image and time.time() - other.stat().st_mtime > IMAGE_KEPT:
+            other.unlink()
 
 
 def guest_keys(cache: Path) -> GuestKeys:
@@ -141,8 +152,8 @@ def guest_keys(cache: Path) -> GuestKeys:
 
 
 def _build(tree: Path, keys: GuestKeys, image: Path) -> None:
-    with tempfile.TemporaryDirectory(prefix="xdnw-guest-") as work:
-        root = Path(work) / "root"
+    with work_folder() as work:
+        root = work / "root"
         shutil.copytree(tree, root, symlinks=True)
         _trim(root)
         _add_pytest(root)

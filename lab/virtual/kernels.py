@@ -20,7 +20,7 @@ from debian.debian_support import Version
 
 from lab.cache import build_folder, write_atomically
 from lab.machine import Candidate, LabError
-from lab.packages.archive import unpack
+from lab.packages.archive import check_identity, unpack
 from lab.packages.download import NotOnMirrorError
 from lab.packages.index import Index, Package
 from lab.packages.store import Deb, PackageStore
@@ -181,8 +181,12 @@ def _packages(store: PackageStore, wanted: KernelPackage) -> list[Deb]:
 
 
 def _from_pool(store: PackageStore, name: str, wanted: KernelPackage) -> Deb:
-    """A package that the index dropped. Its name follows from the listed linux-image, which depends on it by
-    exact version; a checksum to compare with no longer exists, so the record says "pool".
+    """A package that the index dropped, while the pool still has it.
+
+    Its name follows from the listed linux-image, which depends on it by exact version. No checksum is listed
+    any more, so the record says "pool". The modules in it are signed, and the kernel that checks the
+    signatures comes from a package with a listed checksum: a changed module would taint it ("module
+    verification failed").
     """
     filename = f"pool/main/l/linux/{name}_{wanted.package.version}_amd64.deb"
     if f"{name} (= {wanted.package.version})" not in wanted.package.depends:
@@ -190,12 +194,14 @@ def _from_pool(store: PackageStore, name: str, wanted: KernelPackage) -> Deb:
             f"{wanted.package.name} {wanted.package.version} does not depend on {name} as expected"
         )
     try:
-        return store.fetch_file(filename, sha256=None)
+        deb = store.fetch_file(filename, sha256=None)
     except NotOnMirrorError as error:
         raise LabError(
             f"kernel {wanted.version}: {name} is neither in the index nor in the pool any more; "
             "choose a newer kernel"
         ) from error
+    check_identity(deb.path, name, wanted.package.version)
+    return deb
 
 
 def run_depmod(store: PackageStore, root: Path, release: str) -> None:

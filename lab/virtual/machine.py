@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import re
 import socket
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -25,6 +24,7 @@ from lab.virtual.modules import modules_archive
 from lab.virtual.outcome import boot_failure, panic_reason
 from lab.virtual.qemu_install import find_qemu
 from lab.virtual.qmp import Qmp
+from lab.workfolder import work_folder
 
 GENERATIONS = ("npu1", "npu4", "npu5", "npu6")
 POLL = 0.1  # seconds between looks at a guest that boots
@@ -72,7 +72,7 @@ class VirtualMachine:
         except OSError as error:
             raise LabError(f"cannot write traces: {error}") from error
         with ExitStack() as stack:
-            work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="xdnw-")))
+            work = stack.enter_context(work_folder())
             yield self._start(stack, work, request, candidate)
 
     def _start(
@@ -107,6 +107,7 @@ class VirtualMachine:
         boot = Boot(process, logs, request.timeouts.boot)
         control, port = boot.control(layout.qmp)
         stack.callback(control.close)
+        initramfs.unlink()  # QEMU has read it before it answers; 60 MB need not outlive a kill -9
         boot.wait_banner(port)
         shell = stack.enter_context(guest_shell(work, port, image.keys, request.timeouts.connect))
         loaded = boot.wait_driver(shell)
@@ -189,7 +190,14 @@ class Boot:
         )
 
     def wait_banner(self, port: int) -> None:
-        """Return when the guest's ssh server greets."""
+        """Return when the guest's ssh server greets.
+
+        The port is left alone until our init speaks: QEMU's network would take each early connection and
+        deliver it to the guest much later.
+        """
+        while guest.INIT_SPEAKS not in self._logs["serial.log"].read_bytes():
+            self._check()
+            time.sleep(POLL)
         while not _banner(port):
             self._check()
             time.sleep(POLL)

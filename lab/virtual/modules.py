@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import lzma
 import shutil
-import tempfile
 from pathlib import Path
 
 import zstandard
@@ -14,6 +13,7 @@ from lab.machine import Candidate, LabError
 from lab.packages.store import PackageStore
 from lab.virtual.cpio import CpioWriter
 from lab.virtual.kernels import run_depmod
+from lab.workfolder import work_folder
 
 #: What the guest loads by name: its network card and the driver under test.
 MODULES = ("virtio_net", "amdxdna")
@@ -47,20 +47,18 @@ def modules_archive(store: PackageStore, candidate: Candidate) -> bytes:
     ``candidate.module`` takes the place of the stock amdxdna; LabError when the kernel has no such module at
     all.
     """
-    with tempfile.TemporaryDirectory(prefix="xdnw-mods-") as work:
-        root = Path(work)
+    with work_folder() as root:
         place = root / "usr/lib/modules" / candidate.release
         paths = module_closure(candidate.modules, MODULES)
         if not any(module_name(path) == "amdxdna" for path in paths):
             raise LabError(f"kernel {candidate.release} has no amdxdna module: Debian builds it from 6.18 on")
         for path in paths:
-            target = place / path.removesuffix(".xz")
+            target = place / path.removesuffix(".xz").removesuffix(".zst")
             target.parent.mkdir(parents=True, exist_ok=True)
             if candidate.module is not None and module_name(path) == "amdxdna":
                 target.write_bytes(candidate.module.read_bytes())
             else:
-                content = (candidate.modules / path).read_bytes()
-                target.write_bytes(lzma.decompress(content) if path.endswith(".xz") else content)
+                target.write_bytes(_uncompressed(candidate.modules / path))
         for name in ("modules.builtin", "modules.builtin.modinfo", "modules.order"):
             if (candidate.modules / name).is_file():
                 shutil.copyfile(candidate.modules / name, place / name)
@@ -71,3 +69,12 @@ def modules_archive(store: PackageStore, candidate: Candidate) -> bytes:
         writer.add_tree(root)
         writer.finish()
     return zstandard.ZstdCompressor(level=3).compress(packed.getvalue())
+
+
+def _uncompressed(module: Path) -> bytes:
+    content = module.read_bytes()
+    if module.suffix == ".xz":
+        return lzma.decompress(content)
+    if module.suffix == ".zst":
+        return zstandard.ZstdDecompressor().decompressobj().decompress(content)
+    return content

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 import tempfile
 import threading
 import uuid
@@ -210,5 +211,7 @@ def shell(
         with target.boot(request) as booted:
             assert isinstance(booted.shell, SshShell), "every machine of this lab is reached by ssh"
             session.note("type exit to end" + (f"; serial log: {folder}/serial.log" if candidate else ""))
-            status = subprocess.run(booted.shell.command([], terminal=True), check=False).returncode
+            status = subprocess.run(
+                booted.shell.command([], terminal=sys.stdin.isatty()), check=False
+            ).returncode
     raise typer.Exit(status if status < 128 else 3)
