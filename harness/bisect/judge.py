@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
@@ -20,13 +20,14 @@ from sqlalchemy import select
 from db.database import Database
 from db.run_tables import Finding, Kernel, Result, Run
 from db.run_tables import Machine as MachineRow
-from harness.bisect.campaign import Judgement, Subject
+from harness.bisect.record import Judgement, Subject
 from harness.bisect.search import Verdict
 from harness.errors import HarnessError
 from harness.evidence import Evidence
 from harness.journal import new_run_id
 from harness.results import phases
 from harness.runner import RunOptions, RunRequest, run
+from harness.store import known_build_id, store_run
 from harness.suite_stream import Suite, ioctl_suite
 from harness.untrusted import clean
 from harness.verdict import RunVerdict
@@ -106,15 +107,14 @@ def one_test(test: str) -> Suite:
 
 @dataclass
 class RunJudge:
-    """Judges by running. ``keep`` stores a run's evidence in the database before its verdict is used."""
+    """Judges by running; every run is stored in the database before its verdict is used."""
 
     machine: Machine
     test: str
     source: KernelSource
     runs: Path
     database: Database
-    keep: Callable[[Evidence], None]
-    options: RunOptions
+    options: RunOptions = field(default_factory=RunOptions)
 
     def judge(self, subject: Subject, *, again: bool, say: Callable[[str], None]) -> Judgement:
         """Make, boot, run; or remember. See harness.bisect.campaign.Judge."""
@@ -128,9 +128,12 @@ class RunJudge:
             if known is not None:
                 return known
         folder = self.runs / new_run_id(datetime.now(UTC), secrets.token_hex(3))
-        request = RunRequest(candidate, requested=subject.id)
+        with self.database.session() as session:
+            build_id = known_build_id(session, candidate.release, "debian")
+        request = RunRequest(candidate, requested=subject.id, known_build_id=build_id)
         evidence = run(self.machine, request, suite, folder, self.options, on_note=say)
-        self.keep(evidence)
+        with self.database.session() as session, session.begin():
+            store_run(session, evidence)
         if evidence.judgement.verdict is RunVerdict.INTERRUPTED:
             raise KeyboardInterrupt  # the runner ended the run in order; now the campaign ends in order
         verdict, reason = verdict_of(look(evidence, self.test))

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from debian.debian_support import Version
 
-from harness.bisect.campaign import CampaignError, Subject
 from harness.bisect.judge import UnusableSubjectError
+from harness.bisect.record import CampaignError, Subject
 from harness.kernels.history import DriverHistory, SourcesError
 from harness.kernels.module import ModuleBuilder, ModuleBuildError
 from harness.suite import contract

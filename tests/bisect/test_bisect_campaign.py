@@ -18,18 +18,18 @@ from db.database import Database
 from db.git_tables import Commit, Match
 from db.mail_tables import Change
 from db.run_tables import Campaign
-from harness.bisect.campaign import (
+from harness.bisect.campaign import LaboratoryError, Watch, run_campaign
+from harness.bisect.origin import bare_title
+from harness.bisect.record import (
     CampaignError,
     Judgement,
-    LaboratoryError,
     Question,
     Subject,
-    Watch,
+    list_reports,
+    load_report,
     load_steps,
     open_campaign,
-    run_campaign,
 )
-from harness.bisect.origin import bare_title
 from harness.bisect.search import Halving, Outcome, Verdict
 
 LENGTH = 40
@@ -138,7 +138,8 @@ def test_a_killed_process_loses_no_step(tmp_path: Path) -> None:
         import sys, time
         sys.path.insert(0, {str(Path(__file__).parent)!r})
         from db.database import Database
-        from harness.bisect.campaign import open_campaign, run_campaign
+        from harness.bisect.campaign import run_campaign
+        from harness.bisect.record import open_campaign
         from harness.bisect.search import Halving
         from test_bisect_campaign import RuleJudge, question
 
@@ -226,8 +227,9 @@ def test_a_broken_laboratory_stops_the_campaign_and_blames_nobody(database: Data
     mended = False
     judge = RuleJudge(11, broken_laboratory=lambda index: not mended and index not in (0, 39))
     campaign_id, _ = open_campaign(database, question(), Halving())
-    with pytest.raises(LaboratoryError, match="bisect resume"):
+    with pytest.raises(LaboratoryError, match="bisect resume") as caught:
         run_campaign(database, campaign_id, judge, Halving())
+    assert caught.value.exit_code == 3
     assert stored(database, campaign_id).state == "interrupted"
     assert [step.subject.id for step in load_steps(database, campaign_id)] == ["c039", "c000"]
     mended = True
@@ -236,16 +238,62 @@ def test_a_broken_laboratory_stops_the_campaign_and_blames_nobody(database: Data
     with database.session() as session:
         campaign = session.get(Campaign, campaign_id)
         assert campaign is not None
-        assert len(campaign.steps) == len(load_steps(database, campaign_id)) + 3, "void steps stay readable"
+        void = len(campaign.steps) - len(load_steps(database, campaign_id))
+        assert void == 6, "three candidates, two tries each, stay to be read"
 
 
-def test_one_bad_day_of_the_laboratory_is_a_skip_never_a_verdict(database: Database) -> None:
-    judge = RuleJudge(11, broken_laboratory=lambda index: index == 20)
+@pytest.mark.parametrize("broken", [39, 0, 11])
+def test_ends_and_confirmation_are_never_skipped_for_the_laboratory(database: Database, broken: int) -> None:
+    """A failing lab is no reason to give up the question, nor to leave a culprit unsure."""
+    calm = [False]
+    judge = RuleJudge(11, broken_laboratory=lambda index: index == broken and calm == [False])
+    if broken == 11:  # the first look is fine, the confirmation is not
+        looks: list[int] = []
+
+        def second_look(index: int) -> bool:
+            looks.append(index)
+            return index == 11 and looks.count(11) > 1 and calm == [False]
+
+        judge.broken_laboratory = second_look
+    campaign_id, _ = open_campaign(database, question(), Halving())
+    with pytest.raises(LaboratoryError):
+        run_campaign(database, campaign_id, judge, Halving())
+    calm[0] = True
+    assert run_campaign(database, campaign_id, judge, Halving()).suspects == (11,)
+
+
+def test_one_bad_moment_of_the_laboratory_costs_one_try(database: Database) -> None:
+    moments = iter([True])
+    judge = RuleJudge(11, broken_laboratory=lambda index: index == 19 and next(moments, False))
+    campaign_id, _ = open_campaign(database, question(), Halving())
+    answer = run_campaign(database, campaign_id, judge, Halving())
+    assert answer.suspects == (11,)
+    assert judge.judged.count("c019") == 2
+    verdicts = {step.subject.id: step.verdict for step in load_steps(database, campaign_id)}
+    assert verdicts["c019"] is Verdict.BAD
+
+
+def test_one_bad_candidate_of_the_laboratory_is_a_skip_never_a_verdict(database: Database) -> None:
+    judge = RuleJudge(11, broken_laboratory=lambda index: index == 19)
     campaign_id, _ = open_campaign(database, question(), Halving())
     answer = run_campaign(database, campaign_id, judge, Halving())
     assert answer.suspects == (11,)
     verdicts = {step.subject.id: step.verdict for step in load_steps(database, campaign_id)}
-    assert verdicts.get("c020", Verdict.SKIP) is Verdict.SKIP
+    assert verdicts["c019"] is Verdict.SKIP
+
+
+def test_reports_show_a_campaign_at_any_time(database: Database) -> None:
+    first, _ = open_campaign(database, question(), Halving())
+    with pytest.raises(KeyboardInterrupt):
+        run_campaign(database, first, RuleJudge(7, die_at=3), Halving())
+    report = load_report(database, first)
+    assert (report.state, report.outcome, report.culprit, len(report.steps)) == ("interrupted", None, None, 3)
+    run_campaign(database, first, RuleJudge(7), Halving())
+    second, _ = open_campaign(database, question("kernels"), Halving())
+    newest, older = list_reports(database)
+    assert (newest.id, newest.state, older.id) == (second, "running", first)
+    assert older.culprit is not None
+    assert (older.culprit.id, older.outcome, older.probability) == ("c007", "culprit", 1.0)
 
 
 def test_two_ends_that_are_one_are_refused(database: Database) -> None:
