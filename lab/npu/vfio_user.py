@@ -119,17 +119,16 @@ class Session:
     def serve_one(self) -> None:
         """Receive a command and answer it. Raises ProtocolError and ClientGoneError."""
         received = self.connection.receive()
+        error, body = 0, b""
         try:
-            error, body = 0, b""
-            try:
-                body = self._dispatch(received)
-            except RequestError as mistake:
-                error = mistake.number
-                self._declined(received, mistake)
-            if received.header.wants_reply:
-                self.connection.send(protocol.reply(received.header, body, error))
+            body = self._dispatch(received)
+        except RequestError as mistake:
+            error = mistake.number
+            self._declined(received, mistake)
         finally:
             received.close()
+        if received.header.wants_reply:
+            self.connection.send(protocol.reply(received.header, body, error))
 
     def check_greeting(self, deadline: float) -> None:
         """Raises ProtocolError when the client has not greeted in time: it keeps others out."""
