@@ -12,6 +12,7 @@ import json
 import os
 import signal
 import sys
+import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import IO
@@ -138,6 +139,7 @@ def main(argv: list[str] | None = None) -> int:
         trace.event(
             "start",
             schema=SCHEMA,
+            monotonic=time.monotonic(),  # the host's clock, so that a reader can place events among its own
             model=MODEL_VERSION,
             generation=generation.name,
             protocol=f"{generation.protocol[0]}.{generation.protocol[1]}",
