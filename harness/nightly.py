@@ -129,16 +129,16 @@ def _why_again(cell: Cell, last: PastRun, settings: NightlySettings, now: dateti
 def past_runs(session: Session) -> list[PastRun]:
     """Every stored run of the whole suite without injected faults."""
     query = (
-        select(tables.Run, tables.Machine, tables.Environment)
+        select(tables.Run, tables.Machine, tables.Environment.facts)
         .join(tables.Machine, tables.Run.machine_id == tables.Machine.id)
         .outerjoin(tables.Environment, tables.Run.environment_id == tables.Environment.id)
         .where(tables.Run.suite == SUITE)
     )
     found = []
-    for run, machine, environment in session.execute(query).tuples():
+    for run, machine, facts in session.execute(query).tuples():
         if run.faults:
             continue
-        lab = environment.facts.get("lab", {}) if environment else {}
+        lab = (facts or {}).get("lab") or {}
         found.append(
             PastRun(
                 run.id,

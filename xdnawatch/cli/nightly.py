@@ -1,0 +1,187 @@
+"""`xdnawatch nightly`: machines x kernels, one cell after the other, until each has a verdict."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from harness.evidence import Evidence
+from harness.kernels.debian import stock_kernel
+from harness.nightly import RUNNING, Cell, Planned, cells, past_runs, plan
+from harness.suite_stream import Suite, ioctl_suite
+from harness.verdict import RunVerdict
+from lab.inventory import resolve
+from lab.machine import LabError, Machine
+from lab.npu import MODEL_VERSION
+from xdnawatch.cli.context import AppContext, JsonFlag, current
+from xdnawatch.cli.lab import open_store
+from xdnawatch.cli.run import exit_code, live
+from xdnawatch.errors import ExitCode, UsageError
+from xdnawatch.runs import Job, bring_in, perform
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command of this module to the program."""
+    app.command("nightly")(nightly)
+
+
+def nightly(
+    context: typer.Context,
+    machine: Annotated[
+        list[str] | None,
+        typer.Option("--machine", "-m", help="Instead of the settings' machines; repeatable."),
+    ] = None,
+    version: Annotated[
+        list[str] | None, typer.Option("--kernel", help="Instead of the settings' kernels; repeatable.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Run every cell of the [nightly] matrix that has no verdict yet, one after the other.
+
+    Killed or stopped, the same command goes on where it was. Exit code 1: a kernel failed tonight; 3: a
+    cell could not be judged.
+    """
+    app = current(context)
+    settings = app.settings.nightly.model_copy(
+        update={
+            **({"machines": tuple(machine)} if machine else {}),
+            **({"kernels": tuple(version)} if version else {}),
+        }
+    )
+    if not settings.machines:
+        raise UsageError("the matrix is empty: name machines and kernels in [nightly] of xdnawatch.toml")
+    with alone(app.data / "nightly.lock"):
+        bring_in(app)
+        machines = resolved(app, settings.machines)
+        wanted = cells(
+            settings,
+            [
+                (name, found.boots_candidates, MODEL_VERSION if found.simulated else None)
+                for name, found in machines.items()
+            ],
+        )
+        if not wanted:
+            raise UsageError("the matrix has no kernels: name some in [nightly] of xdnawatch.toml")
+        suite = ioctl_suite()
+        with app.database.session() as session:
+            past = past_runs(session)
+        planned = plan(wanted, past, suite_digest=suite.digest, settings=settings, now=datetime.now(UTC))
+        if dry_run:
+            tell_plan(app, planned, as_json=as_json)
+            return
+        done, problems = work_through(app, planned, machines, suite)
+    if as_json:
+        app.emit([row(entry, done.get(entry.cell), problems.get(entry.cell)) for entry in planned])
+    else:
+        app.out.print(outcome_table(planned, done, problems))
+    code = exit_code(list(done.values()))
+    unjudged = problems or any(entry.action == "given-up" for entry in planned)
+    raise typer.Exit(ExitCode.INFRASTRUCTURE if code == ExitCode.FINE and unjudged else code)
+
+
+def resolved(app: AppContext, names: Sequence[str]) -> dict[str, Machine]:
+    """The machines by name, before anything is started: a typo costs no night."""
+    with open_store(app) as store:
+        return {name: resolve(name, app.settings.machine, store) for name in dict.fromkeys(names)}
+
+
+def work_through(
+    app: AppContext, planned: Sequence[Planned], machines: dict[str, Machine], suite: Suite
+) -> tuple[dict[Cell, Evidence], dict[Cell, str]]:
+    """Run what is due. A kernel that cannot be had costs its cell, not the night."""
+    done: dict[Cell, Evidence] = {}
+    problems: dict[Cell, str] = {}
+    due = [entry for entry in planned if entry.action == "run"]
+    for number, entry in enumerate(due, 1):
+        cell = entry.cell
+        app.note(f"[{number}/{len(due)}] {cell.machine}, kernel {cell.kernel}: {entry.reason}")
+        try:
+            with open_store(app) as store:
+                candidate = None if cell.kernel == RUNNING else stock_kernel(store, cell.kernel)
+        except LabError as error:
+            problems[cell] = str(error)
+            app.note(str(error))
+            continue
+        with live(app) as view:
+            evidence = perform(
+                app,
+                Job(machines[cell.machine], candidate, cell.kernel, suite),
+                on_record=view.on_record,
+                on_note=view.note,
+            )
+        done[cell] = evidence
+        app.note(f"{evidence.judgement.verdict}: {evidence.judgement.reason}")
+        if evidence.judgement.verdict is RunVerdict.INTERRUPTED:
+            break
+    return done, problems
+
+
+@contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Hold the night's lock; a second nightly is told so at once. The lock dies with its process."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise LabError(
+                "another `xdnawatch nightly` is at work; it does the same, leave it alone"
+            ) from error
+        yield
+    finally:
+        os.close(handle)
+
+
+def tell_plan(app: AppContext, planned: Sequence[Planned], *, as_json: bool) -> None:
+    """What would be done."""
+    if as_json:
+        app.emit([row(entry, None, None) for entry in planned])
+        return
+    table = Table("machine", "kernel", "action", "why")
+    for entry in planned:
+        table.add_row(
+            escape(entry.cell.machine), escape(entry.cell.kernel), entry.action, escape(entry.reason)
+        )
+    app.out.print(table)
+
+
+def outcome_table(planned: Sequence[Planned], done: dict[Cell, Evidence], problems: dict[Cell, str]) -> Table:
+    """Every cell with its newest verdict."""
+    table = Table("machine", "kernel", "tonight", "verdict")
+    for entry in planned:
+        facts = row(entry, done.get(entry.cell), problems.get(entry.cell))
+        table.add_row(
+            escape(entry.cell.machine),
+            escape(entry.cell.kernel),
+            str(facts["action"]),
+            escape(f"{facts['verdict']}: {facts['reason']}"[:160]),
+        )
+    return table
+
+
+def row(entry: Planned, evidence: Evidence | None, problem: str | None) -> dict[str, Any]:
+    """One cell as plain data."""
+    facts = {"machine": entry.cell.machine, "kernel": entry.cell.kernel, "action": entry.action}
+    if evidence is not None:
+        judgement = evidence.judgement
+        return {
+            **facts,
+            "verdict": judgement.verdict.value,
+            "reason": judgement.reason,
+            "run": evidence.journal.header.run,
+        }
+    if problem is not None:
+        return {**facts, "verdict": "none", "reason": problem, "run": None}
+    verdict = "none" if entry.action != "done" else entry.reason.split(" ", 1)[0]
+    return {**facts, "verdict": verdict, "reason": entry.reason, "run": entry.run}
