@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cached_property
 from itertools import pairwise
 
@@ -27,6 +27,8 @@ from reports.verdicts import (
     latest,
 )
 from reports.versions import sort_key
+
+_LATE = datetime.max.replace(tzinfo=UTC)
 
 
 class Catalogue:
@@ -158,7 +160,13 @@ class Catalogue:
             if change.window:
                 found[change.window].append(change)
         for changes in found.values():
-            changes.sort(key=lambda c: (sort_key(c.first_tag or "v9999.0"), c.title))
+            changes.sort(
+                key=lambda c: (
+                    sort_key(c.first_tag or "v9999.0"),
+                    c.matches[0].commit.commit_date if c.matches else _LATE,
+                    c.title,
+                )
+            )
         return found
 
     @cached_property

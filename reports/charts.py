@@ -18,7 +18,7 @@ from reports.svg import element, linked, picture, titled
 
 CELL = 15  # side of a square of a grid or a strip
 GAP = 2
-LETTER = 6.7  # mean width of a letter at 12 px, for room only
+LETTER = 7.1  # mean width of a letter at 12 px, for room only
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ class Event:
     title: str
 
 
-def timeline(label: str, events: Sequence[Event], width: float = 760) -> Markup:
+def timeline(label: str, events: Sequence[Event], width: float = 860) -> Markup:
     """Events on a line that is true to time; words that would overlap go one row deeper."""
     ordered = sorted(events, key=lambda e: e.when)
     first, last = ordered[0].when, ordered[-1].when
@@ -138,7 +138,8 @@ def timeline(label: str, events: Sequence[Event], width: float = 760) -> Markup:
         x = pad + (event.when - first).total_seconds() / span * (width - 2 * pad)
         text = f"{event.words} {event.when:%Y-%m-%d}"
         room = len(text) * LETTER * 0.94
-        start = min(max(x - 4, 0), width - room)
+        late = x + room > width
+        start = max(x + 5 - room, 0) if late else max(x - 5, 0)
         row = next((n for n, used in enumerate(rows) if used <= start), len(rows) - 1)
         rows[row] = start + room + 10
         deepest = max(deepest, row)
@@ -148,17 +149,19 @@ def timeline(label: str, events: Sequence[Event], width: float = 760) -> Markup:
             titled(
                 event.title,
                 element("circle", cx=x, cy=line_y, r=5, class_=f"event {event.tone}"),
-                element("text", text, x=start, y=y),
+                element(
+                    "text", text, x=x + 5 if late else start, y=y, text_anchor="end" if late else "start"
+                ),
             )
         )
     return picture(width, line_y + 34 + deepest * 17, label, *parts)
 
 
 def candidate_strip(
-    label: str, total: int, steps: Sequence[tuple[int, Tone, str]], culprit: int | None, width: float = 760
+    label: str, total: int, steps: Sequence[tuple[int, Tone, str]], culprit: int | None, width: float = 860
 ) -> Markup:
     """A bisection: ``total`` candidates, oldest at the left; steps (position, tone, title) by turn."""
-    pad, y, height = 10.0, 34.0, 66.0
+    pad, y, height = 10.0, 34.0, 74.0
     unit = (width - 2 * pad) / max(total, 1)
 
     def middle(position: int) -> float:

@@ -23,7 +23,8 @@ VALUE_CHANGED = "value changed"
 NEWLY_SKIPPED = "newly skipped"
 NO_LONGER_SKIPPED = "no longer skipped"
 NOT_RUN = "not run"
-NEW_TEST = "new test"
+ONLY_AFTER = "only after"
+UNPROVED = "failing, unknown before"
 NEW_FINDING = "new finding"
 FINDING_GONE = "finding gone"
 LOG_CHANGED = "log line changed"
@@ -35,13 +36,14 @@ TIMING = "timing"
 LABELS = (
     NEW_FAILURE,
     NEW_FINDING,
+    UNPROVED,
     NOT_RUN,
     NEWLY_SKIPPED,
     VALUE_CHANGED,
     FIXED,
     NO_LONGER_SKIPPED,
     FINDING_GONE,
-    NEW_TEST,
+    ONLY_AFTER,
     LOG_CHANGED,
     ENVIRONMENT_ONLY,
     VARIES,
@@ -190,8 +192,7 @@ def _result(
             return None
         label, note = NOT_RUN, after.run.reason
     elif old is None:
-        label = NEW_FAILURE if now in FAILING else NEW_TEST
-        note = "the other side has no such test" if now in FAILING else ""
+        label, note = UNPROVED if now in FAILING else ONLY_AFTER, "the other side has no such test"
     elif after.run.verdict == "environment" or before.run.verdict == "environment":
         label, note = ENVIRONMENT_ONLY, new.message or old.message
     elif now == "skipped":
@@ -203,18 +204,16 @@ def _result(
         label, note = NEW_FAILURE, new.message
         sure = probability_rate_rose(_tally(test, before), _tally(test, after))
     elif now in FAILING:
-        if was in FAILING:
-            label, note = NOT_RUN if now == "incomplete" else NEW_FAILURE, f"failed before too ({was})"
-        else:
-            label, note = NEW_FAILURE, f"{new.message} (was {was} before: not proved to be new)".strip()
+        label = NOT_RUN if now == "incomplete" and was in FAILING else UNPROVED
+        note = f"{new.message} (was {was} before)".strip()
     elif was == "skipped":
         label, note = NO_LONGER_SKIPPED, old.message
     elif was in FAILING:
         label, note = FIXED, old.message
         sure = probability_rate_rose(_tally(test, after), _tally(test, before))
     else:
-        label = NEW_TEST
-    grave = label == NEW_FAILURE and was not in FAILING
+        label, note = ONLY_AFTER, before.run.reason
+    grave = label == NEW_FAILURE
     return Difference(label, "result", test, "outcome", was, now, note, sure, grave)
 
 
@@ -355,7 +354,6 @@ _PLURALS = {
     NEW_FINDING: "new log findings",
     FINDING_GONE: "log findings gone",
     LOG_CHANGED: "log lines changed",
-    NEW_TEST: "new tests",
 }
 
 

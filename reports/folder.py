@@ -117,6 +117,7 @@ def opened(path: Path, now: datetime | None = None) -> Iterator[SiteFolder]:
     there, OSError when it cannot be written. ``finish`` is the caller's: without it nothing is removed.
     """
     path.mkdir(parents=True, exist_ok=True)
+    _manifest(path)  # refuse somebody else's folder before a lock is left in it
     handle = os.open(path / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         try:

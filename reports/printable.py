@@ -1,7 +1,7 @@
 """Make hostile text harmless to look at: control, bidirectional and broken characters become visible.
 
 HTML escaping is Jinja's and MarkupSafe's work; it leaves alone characters that reorder a line, erase it or
-end an XML document. Those are turned into their names here, for every text a page shows.
+end an XML document. Those are turned into their names here, as `cat -v` and `less` do.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _UNSAFE = re.compile(
 
 
 def visible(text: str, limit: int = MAX_TEXT) -> str:
-    """``text`` bounded to ``limit`` characters, each unsafe one named: ESC as ␛, U+202E as ⟦202E⟧."""
+    """``text`` bounded to ``limit`` characters; unsafe ones are named: ESC ^[, a bidi override <U+202E>."""
     left_out = len(text) - limit
     if left_out > 0:
         text = f"{text[:limit]} … ({left_out} more characters)"
@@ -36,8 +36,6 @@ def one_line(text: str, limit: int) -> str:
 
 def _name(found: re.Match[str]) -> str:
     code = ord(found[0])
-    if code < 0x20:
-        return chr(0x2400 + code)
-    if code == 0x7F:
-        return "\u2421"
-    return f"⟦{code:04X}⟧"
+    if code < 0x20 or code == 0x7F:
+        return f"^{chr(code ^ 0x40)}"
+    return f"<U+{code:04X}>"

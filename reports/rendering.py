@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -34,7 +36,13 @@ class Renderer:
             lstrip_blocks=True,
         )
         self.environment.filters.update(
-            moment=_moment, day=_day, seconds=_seconds, bytes=_bytes, percent=_percent, line=one_line
+            moment=_moment,
+            day=_day,
+            seconds=_seconds,
+            bytes=_bytes,
+            percent=_percent,
+            line=one_line,
+            breakable=_breakable,
         )
 
     def digest(self, page: Page) -> str:
@@ -73,6 +81,11 @@ class Renderer:
             "sample": page.sample,
             "simulated": page.simulated,
         }
+
+
+def twin_json(data: Mapping[str, Any]) -> str:
+    """Page data as JSON text: datetimes as RFC 3339 in UTC."""
+    return json.dumps(data, default=_plain)
 
 
 def style_sheet() -> bytes:
@@ -142,6 +155,12 @@ def _seconds(value: float | None) -> str:
 
 def _bytes(value: int) -> str:
     return f"{value} B" if value < 1024 else f"{value / 1024:.0f} KiB"
+
+
+def _breakable(text: str) -> Markup:
+    """A dotted name that may be broken after its dots, slashes and underscores."""
+    parts = re.split(r"(?<=[./_])", visible(text, 200))
+    return Markup("<wbr>").join(escape(part) for part in parts)
 
 
 def _percent(value: float) -> Markup:

@@ -9,8 +9,10 @@ from typing import Any
 
 MAX_SHOWN = 160
 MAX_DEPTH = 6
-# "exec_ms", "latency_us", "wait.seconds", "elapsed": differ from run to run by nature.
-_DURATION = re.compile(r"(^|[._])(ns|us|ms|s|sec|secs|seconds|elapsed|duration|latency|time)$")
+# "exec_ms", "median_milliseconds", "wait.seconds", "elapsed": differ from run to run by nature.
+_DURATION = re.compile(
+    r"(^|[._])(ns|us|ms|s|sec|secs|(milli|micro|nano)?seconds|elapsed|duration|latency|time)$"
+)
 
 
 def flatten(value: Mapping[str, Any]) -> dict[str, Any]:

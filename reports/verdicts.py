@@ -14,6 +14,8 @@ from reports.records import ChangeRecord, KernelRecord, MatchRecord, ResultRecor
 from reports.versions import carries, kernel_version, sort_key
 
 ABOUT_THE_KERNEL = frozenset({"pass", "fail", "panic", "hang", "no-boot"})
+# Those that reached the end of the suite.
+WHOLE = frozenset({"pass", "fail"})
 FAILING = frozenset({"failed", "error", "incomplete"})
 # States in which a release carries, or carried, the change.
 LANDED = frozenset({"landed", "released", "reverted"})
@@ -52,9 +54,10 @@ def latest(runs: Iterable[RunRecord]) -> Latest | None:
 
 
 def baseline_of(run: RunRecord, runs: Iterable[RunRecord]) -> RunRecord | None:
-    """What a run is compared with: the newest conclusive run of the nearest older stock kernel.
+    """What a run is compared with: the newest whole run of the nearest older stock kernel.
 
-    Same machine, same suite. Under an unknown kernel there is no baseline.
+    Same machine, same suite. Whole: it reached the suite's end (pass or fail); after a panic most tests
+    have no result, and a new failure would not be seen. Under an unknown kernel there is no baseline.
     """
     if run.kernel is None or kernel_version(run.kernel.version) is None:
         return None
@@ -64,7 +67,8 @@ def baseline_of(run: RunRecord, runs: Iterable[RunRecord]) -> RunRecord | None:
         for other in runs
         if other.machine.id == run.machine.id
         and other.suite == run.suite
-        and conclusive(other)
+        and other.verdict in WHOLE
+        and other.comparable
         and other.kernel is not None
         and other.kernel.stock
         and other.kernel.id != run.kernel.id
@@ -109,8 +113,7 @@ class Judgement:
             return False
         if self.baseline is None:
             return False
-        died = self.run.verdict in {"panic", "hang", "no-boot"}
-        return bool(self.tests("new failure")) or (died and self.baseline.verdict in {"pass", "fail"})
+        return bool(self.tests("new failure")) or self.run.verdict not in WHOLE
 
 
 def judge(run: RunRecord, baseline: RunRecord | None) -> Judgement:

@@ -39,7 +39,7 @@ def change_page(catalogue: Catalogue, change: ChangeRecord) -> Page:
             **change_data(change),
             "author_email": change.author_email,
             "last_posted": change.last_posted,
-            "evidence": evidence_data(change.evidence),
+            "evidence": evidence_data(change),
             "notes": [{"name": k, "value": shown(v)} for k, v in flatten(change.notes).items()],
             "mails": [
                 {

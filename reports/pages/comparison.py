@@ -15,6 +15,7 @@ MAX_CHANGES = 80
 TONES: dict[str, Tone] = {
     "new failure": "bad",
     "new finding": "bad",
+    "failing, unknown before": "bad",
     "not run": "doubt",
     "newly skipped": "doubt",
     "value changed": "busy",

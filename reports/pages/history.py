@@ -13,7 +13,7 @@ from reports.page import Page
 from reports.pages.parts import Data, any_simulated, fault_text, kernel_data, machine_data, mark_data
 from reports.records import MachineRecord, ResultRecord, RunRecord
 from reports.values import flatten, shown
-from reports.verdicts import FAILING, kernel_order
+from reports.verdicts import FAILING, conclusive, kernel_order
 
 # Per machine; older ones are in the runs' own pages.
 MAX_RUNS = 120
@@ -66,7 +66,7 @@ def history_page(catalogue: Catalogue, test: str, seen: Sequence[Seen]) -> Page:
 
 def summary(seen: Sequence[Seen]) -> Data:
     """How the test stands: its newest clean outcome, and how often it failed of how many times it ran."""
-    clean = [(run, result) for run, result in seen if run.comparable]
+    clean = [(run, result) for run, result in seen if conclusive(run)]
     judged = [(run, r) for run, r in clean if r.outcome == "passed" or r.outcome in FAILING]
     last = (clean or list(seen))[-1]
     failing_since = None

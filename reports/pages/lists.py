@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from reports.catalogue import Catalogue, compare_path, path_of_test
 from reports.charts import Cell, strip
-from reports.compare import compare
+from reports.compare import QUIET_LABELS, compare
 from reports.marks import outcome_mark
 from reports.page import Page
 from reports.pages.comparison import TONES, comparison_title
@@ -22,7 +22,7 @@ from reports.pages.parts import (
     run_data,
 )
 from reports.records import RunRecord
-from reports.verdicts import kernel_order
+from reports.verdicts import conclusive, kernel_order
 
 MAX_RUNS = 1_000
 STRIP = 24
@@ -99,7 +99,7 @@ def _tests(catalogue: Catalogue, seen: Mapping[str, Sequence[Seen]]) -> Page:
     for at, test in enumerate(catalogue.tests):
         machines: list[Data | None] = []
         for number, machine in enumerate(catalogue.machines):
-            mine = [s for s in seen[test] if s[0].machine.id == machine.id and s[0].comparable]
+            mine = [s for s in seen[test] if s[0].machine.id == machine.id and conclusive(s[0])]
             mine.sort(key=lambda s: (kernel_order(s[0].kernel) if s[0].kernel else (), s[0].started_at))
             if not mine:
                 machines.append(None)
@@ -108,7 +108,12 @@ def _tests(catalogue: Catalogue, seen: Mapping[str, Sequence[Seen]]) -> Page:
             charts[key] = strip(f"{test} on {machine.name}", [_cell(s) for s in mine[-STRIP:]])
             machines.append({"chart": key, **summary(mine)})
         rows.append({"test": test, "page": path_of_test(test), "machines": machines})
-    rows.sort(key=lambda r: not any(m and m["failing_since"] for m in r["machines"]))
+    rows.sort(
+        key=lambda r: (
+            not any(m and m["failing_since"] for m in r["machines"]),
+            not any(m and m["failed"] for m in r["machines"]),
+        )
+    )
     return Page(
         path="tests/index.html",
         kind="tests",
@@ -151,6 +156,7 @@ def _comparisons(catalogue: Catalogue) -> Page:
                 "counts": [
                     {"label": label, "count": count, "tone": TONES.get(label, "calm")}
                     for label, count in found.counts.items()
+                    if label not in QUIET_LABELS
                 ],
             }
         )

@@ -156,16 +156,23 @@ def change_data(change: ChangeRecord) -> Data:
     }
 
 
-def evidence_data(items: Iterable[Mapping[str, Any]]) -> list[Data]:
-    """Evidence as the tracker stored it: kind, text, ref, rule, score; what is absent is None."""
+def evidence_data(change: ChangeRecord) -> list[Data]:
+    """Evidence as the tracker stored it: kind, text, ref, rule, score; what is absent is None.
+
+    ``url`` where ``ref`` is the id of one of the change's own mails or commits.
+    """
+    urls = {match.commit.sha: commit_url(match.commit) for match in change.matches}
+    for version in change.versions:
+        urls.update({mail.message_id: mail_url(mail) for mail in (version.mail, *version.replies)})
     found = []
-    for item in items:
+    for item in change.evidence:
         score = item.get("score")
         found.append(
             {
                 "kind": str(item.get("kind") or "note"),
                 "text": str(item.get("text") or ""),
                 "ref": str(item["ref"]) if item.get("ref") else None,
+                "url": urls.get(str(item.get("ref")).strip("<>")),
                 "rule": str(item["rule"]) if item.get("rule") else None,
                 "score": float(score) if isinstance(score, int | float) else None,
             }

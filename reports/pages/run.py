@@ -20,7 +20,7 @@ from reports.verdicts import FAILING, entered_between
 MAX_SUSPECTS = 60
 MAX_FINDINGS = 300
 # Facts that prove which kernel was booted; shown apart from the rest of the environment.
-PROOF_WORDS = ("boot", "nonce", "cmdline", "uname", "build_id", "proof")
+PROOF_WORDS = ("boot_id", "nonce", "cmdline", "command_line", "uname", "build_id", "proof")
 _RANK = {"incomplete": 0, "error": 1, "failed": 2, "not-run": 3, "skipped": 5, "passed": 6}
 
 

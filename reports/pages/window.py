@@ -39,7 +39,7 @@ def window_page(catalogue: Catalogue, window: str) -> Page:
             {
                 **change_data(change),
                 "mails": [{"version": v.version, **mail_data(v.mail)} for v in change.versions],
-                "evidence": evidence_data(change.evidence),
+                "evidence": evidence_data(change),
                 "hardware": hardware_data(catalogue, change),
             }
         )

@@ -1,0 +1,123 @@
+"""`xdnawatch publish` and `xdnawatch compare`: what the database says, as a site and as a table."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from reports.catalogue import Catalogue
+from reports.choosing import choose_pair
+from reports.compare import QUIET_LABELS, Comparison, compare
+from reports.pages.comparison import TONES, comparison_data, comparison_title
+from reports.printable import one_line, visible
+from reports.reading import read_snapshot
+from reports.rendering import twin_json
+from reports.site import publish as publish_site
+from xdnawatch.cli.context import AppContext, JsonFlag, current
+from xdnawatch.errors import ExitCode
+
+STYLES = {"bad": "red", "good": "green", "doubt": "yellow", "busy": "blue"}
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the program."""
+    app.command()(publish)
+    app.command("compare")(compare_runs)
+
+
+def publish(
+    context: typer.Context,
+    to: Annotated[
+        Path | None, typer.Option("--to", help="The folder to write; default: the settings' site.")
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Write everything that is known as a static site, and print the path of its front page.
+
+    Only pages whose data changed are written anew, each by replacing it whole: the folder can be served or
+    copied at any moment. Every page has its data beside it as JSON.
+    """
+    app = current(context)
+    with app.progress() as bar:
+        task = bar.add_task("reading the database", total=None)
+        done = publish_site(
+            app.database,
+            (to or app.settings.site).expanduser(),
+            version=importlib.metadata.version("xdnawatch"),
+            runs=app.data / "runs",
+            progress=lambda at, total, what: bar.update(
+                task, completed=at, total=total, description=f"publishing {visible(what, 40)}"
+            ),
+        )
+    if as_json:
+        app.emit(
+            {
+                "front": str(done.front),
+                "written": done.written,
+                "kept": done.kept,
+                "removed": done.removed,
+            }
+        )
+        return
+    app.note(f"{done.written} pages written, {done.kept} unchanged, {done.removed} removed")
+    typer.echo(str(done.front))
+
+
+def compare_runs(
+    context: typer.Context,
+    before: Annotated[str, typer.Argument(help="A kernel that was run (7.0.13), or a run id.")],
+    after: Annotated[str, typer.Argument(help="Another one.")],
+    machine: Annotated[
+        str | None, typer.Option("--machine", "-m", help="Needed when several machines ran both.")
+    ] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Also what the environment explains, and timing.")
+    ] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """What differs between two kernels on one machine: results, recorded values, log findings.
+
+    Exits with 1 when something got worse that the environment does not explain.
+    """
+    app = current(context)
+    with app.database.session() as session:
+        catalogue = Catalogue(read_snapshot(session))
+    left, right = choose_pair(catalogue, before, after, machine)
+    found = compare(catalogue.side(left), catalogue.side(right))
+    if as_json:
+        app.emit(json.loads(twin_json(comparison_data(catalogue, found))))
+    else:
+        _show(app, found, everything=everything)
+    if found.regressed:
+        raise typer.Exit(ExitCode.SUBJECT_FAILED)
+
+
+def _show(app: AppContext, found: Comparison, *, everything: bool) -> None:
+    app.out.print(Text(visible(comparison_title(found.before, found.after)), style="bold"))
+    app.out.print(Text(visible(found.headline)))
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in ("", "where", "what", "before", "after"):
+        table.add_column(column, overflow="fold")
+    hidden = 0
+    for difference in found.differences:
+        if difference.label in QUIET_LABELS and not everything:
+            hidden += 1
+            continue
+        style = STYLES.get(TONES.get(difference.label, "calm"), "")
+        cells: list[Any] = [Text(difference.label, style=style)]
+        for text in (difference.subject, difference.detail, difference.before, difference.after):
+            cells.append(Text(one_line(text, 100)))
+        table.add_row(*cells)
+    if table.row_count:
+        app.out.print(table)
+    for caveat in found.caveats:
+        app.note(visible(caveat))
+    if hidden:
+        app.note(f"{hidden} more by environment, timing or by itself: --all shows them")
