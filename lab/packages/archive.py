@@ -12,6 +12,7 @@ import os
 import shutil
 import tarfile
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path, PurePosixPath
 from typing import IO, cast
 
@@ -38,7 +39,7 @@ def unpack(deb: Path, folder: Path, wanted: Callable[[str], bool] = lambda _name
             if member is None:
                 raise PackageError(f"{deb.name} has no data.tar: it is no Debian package")
             with (
-                _decompressed(member, member.name) as stream,
+                closing(_decompressed(member, member.name)) as stream,
                 tarfile.open(fileobj=stream, mode="r|") as tar,
             ):
                 for entry in tar:

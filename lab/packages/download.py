@@ -17,7 +17,6 @@ Progress = Callable[[str, int, int | None], None]
 CONNECT_TIMEOUT = 20.0  # seconds to reach the mirror
 READ_TIMEOUT = 60.0  # seconds without a byte
 ATTEMPTS = 4  # one download, each attempt going on where the last one broke
-CHUNK = 1 << 18
 LARGEST = 4 << 30  # bytes
 
 
@@ -113,7 +112,7 @@ def _continue(
         length = answer.headers.get("content-length", "")
         total = have + int(length) if length.isdigit() else size
         with part.open("ab" if have else "wb") as file:
-            for chunk in answer.iter_raw(CHUNK):
+            for chunk in answer.iter_raw():
                 have += len(chunk)
                 if have > LARGEST:
                     raise DownloadError(f"{url}: more than {LARGEST >> 30} GiB, that is no package")
