@@ -33,7 +33,8 @@ and, by kind and in this order:
     id str, outcome "passed"|"failed"|"skipped"|"error", when "setup"|"call"|"teardown" (the phase that
     decided), duration float (seconds of the three phases), message str|null (why it failed), reason str|null
     (why it was skipped), suspect str|null, values object {name: JSON value},
-    expectations list of {key, expected, kind, since, until, source}
+    expectations list of {key, expected, kind "initial"|"feature"|"change"|"fix", carried bool, since [str],
+    until [str], source str}: a fix that is not carried explains a failure on that kernel
 ``end``
     status int (pytest's exit status), passed int, failed int, skipped int, error int, duration float
 

@@ -205,6 +205,12 @@ class Device:
         self.ioctl(uapi.CREATE_BO, argument)
         return int(argument.handle)
 
+    def wrap(self, address: int, size: int) -> int:
+        """A buffer over memory of this process (6.18 and later); the handle."""
+        table = uapi.VaTable(num_entries=1)
+        block = ctypes.create_string_buffer(bytes(table) + bytes(uapi.VaEntry(vaddr=address, len=size)))
+        return self.create_bo(uapi.Bo.SHARE, size, vaddr=ctypes.addressof(block))
+
     def bo_info(self, handle: int) -> uapi.GetBoInfo:
         """GET_BO_INFO."""
         argument = uapi.GetBoInfo(handle=handle)

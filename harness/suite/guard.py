@@ -125,6 +125,23 @@ def _node(root: Path, pci: PciDevice) -> str | None:
     return f"/dev/accel/{names[0]}" if names else None
 
 
+def slept(pci: PciDevice, root: Path = Path("/")) -> bool:
+    """Whether the device was runtime suspended since its driver was bound."""
+    return _text(root / f"sys/bus/pci/devices/{pci.address}/power/runtime_suspended_time") not in ("0", "")
+
+
+def virtual(root: Path = Path("/")) -> bool:
+    """Whether this is a QEMU machine: its NPU is simulated and may be treated as such."""
+    return _text(root / "sys/class/dmi/id/sys_vendor") == "QEMU"
+
+
+def rebind(pci: PciDevice, root: Path = Path("/")) -> None:
+    """Take the driver from the device and give it back: a probe as after boot. OSError when refused."""
+    driver = root / "sys/bus/pci/drivers/amdxdna"
+    (driver / "unbind").write_text(pci.address, "ascii")
+    (driver / "bind").write_text(pci.address, "ascii")
+
+
 def facts(root: Path = Path("/")) -> dict[str, object]:
     """What else a result depends on, as far as this machine tells."""
     taint = _text(root / "proc/sys/kernel/tainted")

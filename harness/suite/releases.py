@@ -1,8 +1,9 @@
 """Which kernel this is, and what is right on it.
 
-A row of TABLE says how a behaviour looks from a release on, and why it changed: a feature, a fix, a change,
-a regression. A test asks for the row that holds on the running kernel and asserts its value, so the same test
-is right on every release, and the compare page can say which of two kernels' differences were meant.
+A row of TABLE says how a behaviour looks from a release on, and why it changed: a feature, a change, a fix.
+Before a feature or a change the old behaviour was right in its time: a test asserts the row that holds on the
+running kernel. A fix is right on every kernel: the test asserts it, fails where it is not carried, and the
+expectation says since when it is there. So the compare page can tell which differences were meant.
 
 Rows are found by the driver's own version (DRM minor) where that tells, since a module built out of tree may
 be newer than its kernel; else by the kernel's release, stable backports included. A release candidate counts
@@ -90,7 +91,7 @@ class Row:
     value: object
     since: tuple[str, ...] = ()
     minor: int | None = None
-    kind: str = "initial"  # initial, feature, fix, change, regression
+    kind: str = "initial"  # initial, feature, change, fix
     source: str = ""
 
     def holds(self, level: Level) -> bool:
@@ -102,11 +103,12 @@ class Row:
 
 @dataclass(frozen=True)
 class Expectation:
-    """The row that holds, ready to be reported."""
+    """The row to assert, ready to be reported. ``carried``: the running kernel is believed to behave so."""
 
     key: str
     row: Row
     until: tuple[str, ...]
+    carried: bool
 
     def plain(self) -> dict[str, object]:
         """As in the ``expectations`` of a result event."""
@@ -114,6 +116,7 @@ class Expectation:
             "key": self.key,
             "expected": self.row.value,
             "kind": self.row.kind,
+            "carried": self.carried,
             "since": list(self.row.since),
             "until": list(self.until),
             "source": self.row.source,
@@ -121,14 +124,20 @@ class Expectation:
 
 
 def expect(key: str, level: Level) -> Expectation:
-    """The last row of ``key`` that holds; rows of "key@generation" go first. KeyError for an unknown key."""
+    """The last row of ``key`` that holds or is a fix; rows of "key@generation" go first.
+
+    KeyError for an unknown key.
+    """
     own = f"{key}@{level.generation}"
     rows = TABLE.get(own) or TABLE[key]
-    index = max(index for index, row in enumerate(rows) if index == 0 or row.holds(level))
+    index = max(
+        index for index, row in enumerate(rows) if index == 0 or row.kind == "fix" or row.holds(level)
+    )
     return Expectation(
         own if own in TABLE else key,
         rows[index],
         rows[index + 1].since if index + 1 < len(rows) else (),
+        rows[index].holds(level),
     )
 
 
@@ -175,6 +184,10 @@ TABLE: Mapping[str, tuple[Row, ...]] = {
         Row("EOPNOTSUPP"),
         Row("ok", ("7.2",), None, "feature", "Add configuring low and medium power mode e22bb770b01d"),
     ),
+    "short-info-buffer": (
+        Row("overrun"),
+        Row("truncated", ("7.1.5", "7.2"), None, "fix", "Adjust size for copy_to_user(), CVE-2026-74419"),
+    ),
     "aie-status-big-buffer": (
         Row("EINVAL"),
         Row("ok", ("7.1",), None, "change", "measured: buffers larger than needed are accepted"),
@@ -207,7 +220,7 @@ TABLE: Mapping[str, tuple[Row, ...]] = {
         Row("accepted"),
         Row(
             "refused",
-            ("7.2.7", "7.3-rc2"),
+            ("7.1.13", "7.2.7", "7.3-rc2"),
             None,
             "fix",
             "reject a command chain that carries no commands ef6d27af71e1",
@@ -221,8 +234,15 @@ TABLE: Mapping[str, tuple[Row, ...]] = {
         Row("EBUSY"),
         Row("ENOSPC", ("7.2",), None, "feature", "Add expandable device heap support; NPU1 has 64 MiB"),
     ),
-    "start-columns": (
-        Row("solver"),
-        Row("whole array", ("6.19",), None, "feature", "temporal sharing only 7818618a09a0, as measured"),
+    "heap-odd-size": (
+        Row("ok"),
+        Row("EINVAL", ("7.1",), None, "change", "measured: a heap is a multiple of 64 MiB"),
+    ),
+    "impossible-service@npu1": (Row("EINVAL"),),
+    "impossible-service": (
+        Row("ok"),
+        Row(
+            "EINVAL", ("7.2",), None, "change", "Set default DPM level based on QoS 974d6764b76f, as measured"
+        ),
     ),
 }

@@ -21,8 +21,6 @@ CREATE: dict[str, dict[str, int]] = {
     "type-invalid": {"type": uapi.Bo.INVALID},
     "type-unknown": {"type": 77},
     "type-huge": {"type": 0xFFFFFFFF},
-    "heap-empty": {"type": uapi.Bo.DEV_HEAP, "size": 0},
-    "heap-one-page": {"type": uapi.Bo.DEV_HEAP, "size": uapi.PAGE},
     "heap-not-multiple": {"type": uapi.Bo.DEV_HEAP, "size": uapi.HEAP_CHUNK + uapi.PAGE},
     "dev-empty": {"type": uapi.Bo.DEV, "size": 0},
     "va-table-unreadable": {"vaddr": NOWHERE},
@@ -30,16 +28,26 @@ CREATE: dict[str, dict[str, int]] = {
 
 
 @pytest.mark.parametrize("name", sorted(CREATE))
-def test_create_refused(refuse: Refuse, name: str) -> None:
+def test_create_refused(own: Device, refuse: Refuse, name: str) -> None:
     """Flags, types, sizes and tables that are not allowed are EINVAL."""
     wish = {"type": uapi.Bo.SHARE, "size": uapi.PAGE} | CREATE[name]
-    refuse("EINVAL", uapi.CREATE_BO, uapi.CreateBo(**wish))
+    refuse("EINVAL", uapi.CREATE_BO, uapi.CreateBo(**wish), on=own)
 
 
 @pytest.mark.parametrize("kind", [uapi.Bo.SHARE, uapi.Bo.CMD], ids=["share", "command"])
 def test_create_empty(device: Device, kind: int, attempt: Attempt) -> None:
     """A buffer of no bytes is refused with the allocator's errno: EINVAL, or ENOSPC where it maps IOVAs."""
     assert attempt(lambda: device.create_bo(kind, 0)) in ("EINVAL", "ENOSPC")
+
+
+def test_heap_of_no_bytes(own: Device, attempt: Attempt) -> None:
+    """An empty heap is refused; ENOSPC is the allocator's word for it in older drivers."""
+    assert attempt(lambda: own.create_bo(uapi.Bo.DEV_HEAP, 0)) in ("EINVAL", "ENOSPC")
+
+
+def test_heap_of_one_page(own: Device, attempt: Attempt, expect: Expect) -> None:
+    """A heap is a multiple of 64 MiB since 7.1; smaller ones were taken before."""
+    assert attempt(lambda: own.create_bo(uapi.Bo.DEV_HEAP, uapi.PAGE)) == expect("heap-odd-size")
 
 
 def test_dev_without_heap(own: Device, attempt: Attempt) -> None:
@@ -54,6 +62,9 @@ def test_dev_larger_than_heap(device: Device, heap: Buffer, attempt: Attempt) ->
     assert got in ("EAGAIN", "EINVAL", "ENOSPC")
 
 
+@pytest.mark.suspect(
+    "7.1: refusing a second heap takes down the allocator of the first, with a kernel warning"
+)
 def test_second_heap(device: Device, heap: Buffer, attempt: Attempt, expect: Expect) -> None:
     """A second heap is refused where the heap cannot grow."""
     assert heap.size
@@ -134,6 +145,17 @@ def test_close_unknown_handle(refuse: Refuse) -> None:
 def test_sync_unknown_handle(refuse: Refuse, handle: int) -> None:
     """Flushing a handle that is none is ENOENT."""
     refuse("ENOENT", uapi.SYNC_BO, uapi.SyncBo(handle=handle, size=64))
+
+
+@pytest.mark.suspect("a flush outside its buffer raises a kernel warning that any user can cause")
+@pytest.mark.parametrize(
+    ("offset", "size"),
+    [(65536, 64), (1 << 40, 64), (4096, (1 << 64) - 64)],
+    ids=["at-the-end", "far-outside", "wraps"],
+)
+def test_sync_outside(share: Buffer, refuse: Refuse, offset: int, size: int) -> None:
+    """Flushing outside a buffer is EINVAL."""
+    refuse("EINVAL", uapi.SYNC_BO, uapi.SyncBo(handle=share.handle, offset=offset, size=size))
 
 
 def test_export_unknown_handle(refuse: Refuse) -> None:

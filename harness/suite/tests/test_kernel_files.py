@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -111,7 +112,7 @@ def test_debugfs_carveout(node: str, expect: Expect, record: Record) -> None:
     folder = Path("/sys/kernel/debug/accel")
     if not folder.is_dir():
         pytest.skip(contract.ENVIRONMENT_PREFIX + "debugfs: not mounted at /sys/kernel/debug")
-    files = [path for path in folder.glob("*/carveout")]
+    files = sorted(folder.glob("*/carveout"))
     record("files", [str(path) for path in files])
     assert ("ok" if files else "missing") == expect("carveout")
     assert node
@@ -127,14 +128,8 @@ def test_debugfs_lists_clients(device: Device, record: Record) -> None:
         pytest.skip(contract.ENVIRONMENT_PREFIX + "debugfs: no list of clients")
     text = files[0].read_text("ascii", "replace")
     record("lines", len(text.splitlines()))
-    assert str(_pid()) in text
+    assert str(os.getpid()) in text
     assert device.fd >= 0
-
-
-def _pid() -> int:
-    import os
-
-    return os.getpid()
 
 
 def test_runtime_power_files(pci: guard.PciDevice, record: Record) -> None:

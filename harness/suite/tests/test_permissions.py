@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import stat
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 
 from harness.suite import uapi
 from harness.suite.child import NOBODY, as_user
-from harness.suite.device import Context, Device
+from harness.suite.device import Context, Device, anonymous
 from harness.suite.tests.conftest import Expect, Record
 
 
@@ -33,7 +34,12 @@ def test_open_as_nobody(node: str, record: Record) -> None:
     """Who is neither root nor in the node's group is refused, unless the mode says otherwise."""
     mode = stat.S_IMODE(Path(node).stat().st_mode)
     record("mode", oct(mode))
-    got = as_user(NOBODY, lambda: (Device(node).close(), "ok")[1])
+
+    def ask() -> object:
+        with Device(node):
+            return "ok"
+
+    got = as_user(NOBODY, ask)
     record("result", got)
     assert got == ("ok" if mode & 0o006 == 0o006 else "EACCES")
 
@@ -92,8 +98,25 @@ def test_buffers_as_nobody(node: str) -> None:
 
 
 @pytest.mark.root
+@pytest.mark.negative
+@pytest.mark.parametrize(("limit", "error"), [(0, "EPERM"), (65536, "ENOMEM")], ids=["none", "too-little"])
+def test_user_memory_needs_the_right_to_lock(node: str, limit: int, error: str, record: Record) -> None:
+    """Memory of a process is pinned: without CAP_IPC_LOCK only within RLIMIT_MEMLOCK."""
+
+    def ask(device: Device) -> object:
+        resource.setrlimit(resource.RLIMIT_MEMLOCK, (limit, limit))
+        memory = anonymous(1 << 20)
+        device.free(device.wrap(memory.address, memory.size))
+        return "ok"
+
+    got = _with(node, ask)
+    record("result", got)
+    assert got == error
+
+
+@pytest.mark.root
 def test_other_users_contexts_are_listed(node: str, context: Context, expect: Expect, record: Record) -> None:
-    """Whether another user sees our context: the main line shows all, a change is worth a row in the table."""
+    """Whether another user sees our context: measured, as the main line shows all."""
     if expect("get-array") != "ok":
         pytest.skip("contexts cannot be listed on this kernel")
     pid = os.getpid()

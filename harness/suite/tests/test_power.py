@@ -66,7 +66,7 @@ def test_context_destroyed_while_asleep(
 
 @pytest.mark.root
 def test_power_mode_survives_sleep(device: Device, asleep: Asleep) -> None:
-    """The power mode is the same after waking up (turbo once stopped the device from sleeping: fdb65acfe655)."""
+    """The power mode survives; turbo once stopped the device from sleeping (fdb65acfe655)."""
     before = device.power_mode()
     device.set_power_mode(uapi.PowerMode.TURBO)
     try:

@@ -41,8 +41,9 @@ def test_bad_address(refuse: Refuse, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(PLAIN))
-def test_short_buffer_is_truncated(device: Device, name: str) -> None:
+def test_short_buffer_is_truncated(device: Device, name: str, expect: Expect) -> None:
     """A buffer shorter than the structure gets its beginning, and not one byte more."""
+    assert expect("short-info-buffer") == "truncated"
     param, structure = PLAIN[name]
     whole = bytes(device.info(param, structure()))
     block = ctypes.create_string_buffer(b"\xee" * len(whole), len(whole))
@@ -61,8 +62,9 @@ def test_long_buffer_is_not_overrun(device: Device, name: str) -> None:
     assert block.raw[:size] == bytes(device.info(param, structure()))
 
 
-def test_empty_buffer(device: Device) -> None:
+def test_empty_buffer(device: Device, expect: Expect) -> None:
     """A buffer of no bytes is accepted and nothing is written."""
+    assert expect("short-info-buffer") == "truncated"
     block = ctypes.create_string_buffer(b"\xee" * 8, 8)
     device.info_at(uapi.Info.AIE_VERSION, ctypes.addressof(block), 0)
     assert block.raw == b"\xee" * 8
