@@ -95,12 +95,9 @@ class KernelLogCapture:
             except LabError as error:
                 self._problem = self._problem or str(error)
         self._thread.join(STOP_TIMEOUT if reachable else LOST_TIMEOUT)
-        handle, self._handle = self._handle, None
-        if self._thread.is_alive():
+        if self._thread.is_alive():  # it ends with the session, and closes its file then
             self._problem = self._problem or "the stream did not end"
-        elif handle is not None:
-            handle.close()
-        if self._lines == 0:
+        elif self._lines == 0:
             self._problem = self._problem or "the kernel log could not be read"
         problem = None if self._problem is None else clean(self._problem, 500)
         return Captured(self._lines, self._dropped, problem)
@@ -116,6 +113,9 @@ class KernelLogCapture:
             )
         except (LabError, OSError) as error:
             self._problem = str(error)
+        finally:
+            if self._handle is not None:
+                self._handle.close()
 
     def _take(self, raw: bytes) -> None:
         formatted = format_record(raw)
