@@ -21,7 +21,7 @@ from db.run_tables import Campaign
 from tracker.changes import Lineage
 from tracker.mail.headers import Address
 from tracker.mail.series import PatchMail, Series
-from tracker.matching import Matching
+from tracker.matching import MatchFact
 from tracker.windows import Judgement
 
 SLUG_LENGTH = 80
@@ -39,13 +39,14 @@ class ChangeAnswer:
     commits: tuple[str, ...]
     sample: bool
     uapi: bool
+    real_commits: tuple[str, ...] = ()
 
 
 def write_answers(
     connection: Connection,
     series: list[Series],
     answers: list[ChangeAnswer],
-    matching: Matching,
+    matches: list[MatchFact],
     message_ids: dict[str, int],
     commit_ids: dict[str, int],
     kinds: dict[str, str],
@@ -67,7 +68,7 @@ def write_answers(
             "score": match.score,
             "evidence": match.evidence,
         }
-        for match in matching.matches
+        for match in matches
     ]
     rows += [
         {
@@ -160,6 +161,8 @@ def _change_values(answer: ChangeAnswer) -> dict[str, Any]:
     judged = answer.judgement
     dates = [p.date for p in answer.lineage.patches if p.date is not None] if answer.lineage else []
     notes = dict(judged.notes)
+    if answer.real_commits:
+        notes["real_commit"] = list(answer.real_commits)
     if answer.uapi:
         notes["uapi"] = True
     return {

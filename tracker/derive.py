@@ -6,31 +6,28 @@ the ids and slugs of changes that exist already stay, because runs, campaigns an
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
-
-from sqlalchemy import Connection, select
 
 from db.database import Database
-from db.git_tables import Commit, Landing, Tag, Tree
-from db.mail_tables import Message, Source
 from tracker.answer_rows import ChangeAnswer, write_answers
 from tracker.applied import parse_applied
-from tracker.calendar import parse_tag
-from tracker.changes import Lineage, SeriesEdge, group_changes, link_series
+from tracker.changes import Lineage, group_changes
 from tracker.git.commits import CommitFacts
 from tracker.mail.body import reverted_title
-from tracker.mail.headers import Address
-from tracker.mail.patch_mail import patch_mail
-from tracker.mail.series import PatchMail, Series, group_series
+from tracker.mail.series import Series, group_series
 from tracker.mail.subject import normal_title
 from tracker.matching import MatchFact, Matching, Notice, match_commits
+from tracker.revisions import SeriesEdge, link_series
 from tracker.settings import DriverProfile
-from tracker.voices import Letter, Threads
-from tracker.windows import Case, Landed, Reverted, TagDate, judge
+from tracker.stored import Stored, load
+from tracker.voices import Threads
+from tracker.windows import Case, Landed, Reverted, judge
 
+# The line by which a commit of the sample names the commit it stands for (tracker.sample).
+_REAL_COMMIT = re.compile(r"^Real-commit: ([0-9a-f]{12,40})$", re.MULTILINE)
 OWN_SHARE = 0.5  # a cover letter is the driver's when at least this share of its patches is
 
 
@@ -53,27 +50,39 @@ class DeriveReport:
         }
 
 
-@dataclass
-class Stored:
-    """The facts of the database, as dataclasses."""
-
-    patches: list[PatchMail] = field(default_factory=list)
-    letters: list[Letter] = field(default_factory=list)
-    message_ids: dict[str, int] = field(default_factory=dict)  # message id -> row id
-    kinds: dict[str, str] = field(default_factory=dict)
-    commits: list[CommitFacts] = field(default_factory=list)
-    commit_ids: dict[str, int] = field(default_factory=dict)
-    sample_commits: set[str] = field(default_factory=set)
-    landings: dict[str, list[tuple[str, str, str | None, str | None]]] = field(
-        default_factory=lambda: defaultdict(list)
-    )  # sha -> (tree, role, tag, window)
-    mainline: list[TagDate] = field(default_factory=list)
-
-
 def derive_answers(database: Database, profile: DriverProfile, now: datetime) -> DeriveReport:
     """Recompute everything and store it in one transaction."""
     with database.engine.begin() as connection:
-        stored = _load(connection, profile)
+        record, sample = load(connection, profile)
+    worlds = [_derive(stored, profile, now) for stored in (record, sample)]
+    series = [one for world in worlds for one in world.series]
+    answers = [one for world in worlds for one in world.answers]
+    matches = [one for world in worlds for one in world.matches]
+    kinds = {message_id: kind for world in worlds for message_id, kind in world.kinds.items()}
+    with database.engine.begin() as connection:
+        write_answers(
+            connection,
+            series,
+            answers,
+            matches,
+            {**record.message_ids, **sample.message_ids},
+            {**record.commit_ids, **sample.commit_ids},
+            kinds,
+        )
+    return DeriveReport(len(series), len(answers), len(matches), len(record.commits) + len(sample.commits))
+
+
+@dataclass(frozen=True)
+class Derived:
+    """The rules' answers for the records, or for the sample: the two never explain one another."""
+
+    series: list[Series]
+    answers: list[ChangeAnswer]
+    matches: tuple[MatchFact, ...]
+    kinds: dict[str, str]
+
+
+def _derive(stored: Stored, profile: DriverProfile, now: datetime) -> Derived:
     series = group_series(stored.patches)
     series = [one for one in series if _concerns(one, profile)]
     edges = link_series(series)
@@ -86,101 +95,7 @@ def derive_answers(database: Database, profile: DriverProfile, now: datetime) ->
     ]
     matching = match_commits(lineages, series, stored.commits, notices)
     answers = _answers(stored, series, edges, lineages, matching, threads, now)
-    kinds = _kinds(series, stored.kinds, profile)
-    with database.engine.begin() as connection:
-        write_answers(connection, series, answers, matching, stored.message_ids, stored.commit_ids, kinds)
-    return DeriveReport(len(series), len(answers), len(matching.matches), len(stored.commits))
-
-
-def _load(connection: Connection, profile: DriverProfile) -> Stored:
-    stored = Stored()
-    sample = dict(connection.execute(select(Source.id, Source.sample)).tuples().all())
-    for row in connection.execute(select(*Message.__table__.c).order_by(Message.message_id)):
-        stored.message_ids[row.message_id] = row.id
-        stored.kinds[row.message_id] = row.kind
-        parents = _parents(row.in_reply_to, row.references)
-        sender = Address(row.author_name, row.author_email)
-        if row.kind in ("patch", "cover", "context"):
-            stored.patches.append(
-                patch_mail(
-                    row.message_id,
-                    row.subject,
-                    sender,
-                    row.date,
-                    parents,
-                    row.body,
-                    profile,
-                    sample[row.source_id],
-                )
-            )
-        else:
-            stored.letters.append(
-                Letter(
-                    row.message_id,
-                    row.kind,
-                    sender,
-                    row.date,
-                    parents,
-                    row.subject,
-                    row.body,
-                    tuple((str(key), str(value)) for key, value in row.trailers),
-                )
-            )
-    _load_git(connection, stored, sample)
-    return stored
-
-
-def _load_git(connection: Connection, stored: Stored, sample: dict[int, bool]) -> None:
-    for row in connection.execute(select(Commit.__table__).order_by(Commit.sha)).mappings():
-        stored.commit_ids[row["sha"]] = row["id"]
-        stored.commits.append(
-            CommitFacts(
-                sha=row["sha"],
-                title=row["title"],
-                message=row["message"],
-                author=Address(row["author_name"], row["author_email"]),
-                author_date=row["author_date"],
-                commit_date=row["commit_date"],
-                trailers=tuple((str(key), str(value)) for key, value in row["trailers"]),
-                files=tuple(row["files"]),
-                diff_hash=row["diff_hash"],
-                patch_id=row["patch_id"],
-                reverts=row["reverts"],
-                upstream=row["upstream"],
-                lines=tuple(row["lines"]),
-            )
-        )
-    in_record: set[str] = set()
-    landings = (
-        select(Commit.sha, Tree.name, Tree.role, Tree.source_id, Landing.tag, Landing.window)
-        .join(Landing, Landing.commit_id == Commit.id)
-        .join(Tree, Tree.id == Landing.tree_id)
-        .order_by(Commit.sha, Tree.name)
-    )
-    for sha, tree, role, source_id, tag, window in connection.execute(landings):
-        stored.landings[sha].append((tree, role, tag, window))
-        if sample[source_id]:
-            stored.sample_commits.add(sha)
-        else:
-            in_record.add(sha)
-    stored.sample_commits -= in_record
-    tags = select(Tag.name, Tag.date).join(Tree, Tree.id == Tag.tree_id).where(Tree.role == "mainline")
-    by_name = {name: date for name, date in connection.execute(tags).tuples() if date is not None}
-    stored.mainline = sorted(
-        (
-            TagDate(name, version, date)
-            for name, date in by_name.items()
-            if (version := parse_tag(name)) is not None and not version.stable
-        ),
-        key=lambda tag: tag.version,
-    )
-
-
-def _parents(in_reply_to: str | None, references: list[Any]) -> tuple[str, ...]:
-    chain = [str(entry) for entry in reversed(references)]
-    if in_reply_to is not None:
-        chain = [in_reply_to, *(entry for entry in chain if entry != in_reply_to)]
-    return tuple(chain)
+    return Derived(series, answers, matching.matches, _kinds(series, stored.kinds, profile))
 
 
 def _concerns(series: Series, profile: DriverProfile) -> bool:
@@ -243,8 +158,8 @@ def _answers(
                 judgement=judge(case, stored.mainline, now),
                 lineage=lineage,
                 commits=tuple(commit.sha for commit in commits),
-                sample=all(patch.sample for patch in lineage.patches)
-                and all(commit.sha in stored.sample_commits for commit in commits),
+                sample=stored.sample,
+                real_commits=_real_commits(stored, commits),
                 uapi=any("include/uapi/" in file for patch in lineage.patches for file in patch.files),
             )
         )
@@ -264,7 +179,8 @@ def _answers(
                 judgement=judge(case, stored.mainline, now),
                 lineage=None,
                 commits=tuple(commit.sha for commit in group),
-                sample=all(commit.sha in stored.sample_commits for commit in group),
+                sample=stored.sample,
+                real_commits=_real_commits(stored, list(group)),
                 uapi=any("include/uapi/" in file for commit in group for file in commit.files),
             )
         )
@@ -347,3 +263,12 @@ def _left_out(last: Series, newer: dict[str, Series]) -> str | None:
     if follower is None or len(follower.patches) < follower.total:
         return None
     return follower.key
+
+
+def _real_commits(stored: Stored, commits: list[CommitFacts]) -> tuple[str, ...]:
+    """The real ids that commits of the sample name; a record needs none."""
+    if not stored.sample:
+        return ()
+    return tuple(
+        dict.fromkeys(found[1] for commit in commits if (found := _REAL_COMMIT.search(commit.message)))
+    )

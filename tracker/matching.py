@@ -17,11 +17,12 @@ from datetime import datetime, timedelta
 from rapidfuzz import fuzz
 
 from tracker.applied import AppliedNotice
-from tracker.changes import Lineage, similarity
+from tracker.changes import Lineage
 from tracker.git.commits import CommitFacts
 from tracker.mail.body import linked_messages, reverted_title
 from tracker.mail.series import PatchMail, Series
 from tracker.mail.subject import normal_title
+from tracker.revisions import similarity
 
 DAY = timedelta(days=1)
 LONGEST_WAIT = timedelta(days=550)  # between the last posting and the commit

@@ -30,7 +30,6 @@ def patch_mail(
     parents: tuple[str, ...],
     body: str,
     profile: DriverProfile,
-    sample: bool,
 ) -> PatchMail:
     """Take a patch or cover letter apart. ``own`` is decided by its diff and its subject alone."""
     text = split_patch(body)
@@ -57,7 +56,6 @@ def patch_mail(
         links=_links(text.message + "\n" + text.remarks),
         co_authors=frozenset(people - {""}),
         message=text.message,
-        sample=sample,
     )
 
 

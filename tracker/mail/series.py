@@ -45,7 +45,6 @@ class PatchMail:
     links: tuple[tuple[str, bool], ...] = ()  # (message id, the line speaks of an earlier version)
     co_authors: frozenset[str] = frozenset()  # addresses of Co-developed-by and Signed-off-by
     message: str = ""  # the commit message to be
-    sample: bool = False
 
     @property
     def number(self) -> int:

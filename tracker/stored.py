@@ -1,0 +1,133 @@
+"""The facts of the database as dataclasses, the records and the sample apart. No rules here."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Connection, select
+
+from db.git_tables import Commit, Landing, Tag, Tree
+from db.mail_tables import Message, Source
+from tracker.calendar import parse_tag
+from tracker.git.commits import CommitFacts
+from tracker.mail.headers import Address
+from tracker.mail.patch_mail import patch_mail
+from tracker.mail.series import PatchMail
+from tracker.settings import DriverProfile
+from tracker.voices import Letter
+from tracker.windows import TagDate
+
+
+@dataclass
+class Stored:
+    """The facts of the database, as dataclasses."""
+
+    sample: bool = False
+    patches: list[PatchMail] = field(default_factory=list)
+    letters: list[Letter] = field(default_factory=list)
+    message_ids: dict[str, int] = field(default_factory=dict)  # message id -> row id
+    kinds: dict[str, str] = field(default_factory=dict)
+    commits: list[CommitFacts] = field(default_factory=list)
+    commit_ids: dict[str, int] = field(default_factory=dict)
+    landings: dict[str, list[tuple[str, str, str | None, str | None]]] = field(
+        default_factory=lambda: defaultdict(list)
+    )  # sha -> (tree, role, tag, window)
+    mainline: list[TagDate] = field(default_factory=list)
+
+
+def load(connection: Connection, profile: DriverProfile) -> tuple[Stored, Stored]:
+    """(the records, the sample): what the project generated never explains what people wrote."""
+    worlds = (Stored(), Stored(sample=True))
+    sample = dict(connection.execute(select(Source.id, Source.sample)).tuples().all())
+    for row in connection.execute(select(*Message.__table__.c).order_by(Message.message_id)):
+        stored = worlds[sample[row.source_id]]
+        stored.message_ids[row.message_id] = row.id
+        stored.kinds[row.message_id] = row.kind
+        parents = _parents(row.in_reply_to, row.references)
+        sender = Address(row.author_name, row.author_email)
+        if row.kind in ("patch", "cover", "context"):
+            stored.patches.append(
+                patch_mail(
+                    row.message_id,
+                    row.subject,
+                    sender,
+                    row.date,
+                    parents,
+                    row.body,
+                    profile,
+                )
+            )
+        else:
+            stored.letters.append(
+                Letter(
+                    row.message_id,
+                    row.kind,
+                    sender,
+                    row.date,
+                    parents,
+                    row.subject,
+                    row.body,
+                    tuple((str(key), str(value)) for key, value in row.trailers),
+                )
+            )
+    _load_git(connection, worlds, sample)
+    return worlds
+
+
+def _load_git(connection: Connection, worlds: tuple[Stored, Stored], sample: dict[int, bool]) -> None:
+    in_sample = _load_landings(connection, worlds, sample)
+    for row in connection.execute(select(Commit.__table__).order_by(Commit.sha)).mappings():
+        stored = worlds[row["sha"] in in_sample]
+        stored.commit_ids[row["sha"]] = row["id"]
+        stored.commits.append(
+            CommitFacts(
+                sha=row["sha"],
+                title=row["title"],
+                message=row["message"],
+                author=Address(row["author_name"], row["author_email"]),
+                author_date=row["author_date"],
+                commit_date=row["commit_date"],
+                trailers=tuple((str(key), str(value)) for key, value in row["trailers"]),
+                files=tuple(row["files"]),
+                diff_hash=row["diff_hash"],
+                patch_id=row["patch_id"],
+                reverts=row["reverts"],
+                upstream=row["upstream"],
+                lines=tuple(row["lines"]),
+            )
+        )
+    tags = select(Tag.name, Tag.date, Tree.source_id).join(Tree, Tree.id == Tag.tree_id)
+    found: tuple[dict[str, TagDate], dict[str, TagDate]] = ({}, {})
+    for name, date, source_id in connection.execute(tags.where(Tree.role == "mainline")):
+        version = parse_tag(name)
+        if version is not None and not version.stable and date is not None:
+            found[sample[source_id]][name] = TagDate(name, version, date)
+    for stored, by_name in zip(worlds, found, strict=True):
+        stored.mainline = sorted(by_name.values(), key=lambda tag: tag.version)
+
+
+def _load_landings(
+    connection: Connection, worlds: tuple[Stored, Stored], sample: dict[int, bool]
+) -> set[str]:
+    """Fill the landings; the answer is the commits that are only in trees of the sample."""
+    in_sample: set[str] = set()
+    in_record: set[str] = set()
+    landings = (
+        select(Commit.sha, Tree.name, Tree.role, Tree.source_id, Landing.tag, Landing.window)
+        .join(Landing, Landing.commit_id == Commit.id)
+        .join(Tree, Tree.id == Landing.tree_id)
+        .order_by(Commit.sha, Tree.name)
+    )
+    for sha, tree, role, source_id, tag, window in connection.execute(landings):
+        worlds[sample[source_id]].landings[sha].append((tree, role, tag, window))
+        (in_sample if sample[source_id] else in_record).add(sha)
+    return in_sample - in_record
+
+
+def _parents(in_reply_to: str | None, references: list[Any]) -> tuple[str, ...]:
+    chain = [str(entry) for entry in reversed(references)]
+    if in_reply_to is not None:
+        chain = [in_reply_to, *(entry for entry in chain if entry != in_reply_to)]
+    return tuple(chain)
