@@ -14,7 +14,8 @@ MEASURED = {
     "QosInfo": (24, "gops@0 fps@4 dma_bandwidth@8 latency@12 frame_exec_time@16 priority@20"),
     "CreateHwctx": (
         56,
-        "ext@0 ext_flags@8 qos_p@16 umq_bo@24 log_buf_bo@28 max_opc@32 num_tiles@36 mem_size@40 umq_doorbell@44 handle@48 syncobj_handle@52",
+        "ext@0 ext_flags@8 qos_p@16 umq_bo@24 log_buf_bo@28 max_opc@32 num_tiles@36 "
+        "mem_size@40 umq_doorbell@44 handle@48 syncobj_handle@52",
     ),
     "DestroyHwctx": (8, "handle@0 pad@4"),
     "CuConfig": (8, "cu_bo@0 cu_func@4 pad@5"),
@@ -45,7 +46,8 @@ MEASURED = {
     ),
     "QueryHwctx": (
         64,
-        "context_id@0 start_col@4 num_col@8 pad@12 pid@16 command_submissions@24 command_completions@32 migrations@40 preemptions@48 errors@56",
+        "context_id@0 start_col@4 num_col@8 pad@12 pid@16 command_submissions@24 "
+        "command_completions@32 migrations@40 preemptions@48 errors@56",
     ),
     "GetPowerMode": (8, "power_mode@0 pad@1"),
     "QueryFirmwareVersion": (16, "major@0 minor@4 patch@8 build@12"),
@@ -58,7 +60,12 @@ MEASURED = {
     "GetInfo": (16, "param@0 buffer_size@4 buffer@8"),
     "HwctxEntry": (
         144,
-        "context_id@0 start_col@4 num_col@8 hwctx_id@12 pid@16 command_submissions@24 command_completions@32 migrations@40 preemptions@48 errors@56 priority@64 heap_usage@72 suspensions@80 state@88 pasid@92 gops@96 fps@100 dma_bandwidth@104 latency@108 frame_exec_time@112 txn_op_idx@116 ctx_pc@120 fatal_error_type@124 fatal_error_exception_type@128 fatal_error_exception_pc@132 fatal_error_app_module@136 pad@140",
+        "context_id@0 start_col@4 num_col@8 hwctx_id@12 pid@16 command_submissions@24 "
+        "command_completions@32 migrations@40 preemptions@48 errors@56 priority@64 "
+        "heap_usage@72 suspensions@80 state@88 pasid@92 gops@96 fps@100 dma_bandwidth@104 "
+        "latency@108 frame_exec_time@112 txn_op_idx@116 ctx_pc@120 fatal_error_type@124 "
+        "fatal_error_exception_type@128 fatal_error_exception_pc@132 "
+        "fatal_error_app_module@136 pad@140",
     ),
     "AsyncError": (24, "err_code@0 ts_us@8 ex_err_code@16"),
     "BoUsage": (32, "pid@0 total_usage@8 internal_usage@16 heap_usage@24"),
