@@ -94,6 +94,13 @@ def phases(journal: Journal) -> dict[str, float]:
     return {**{name: round(seconds, 3) for name, seconds in spent.items()}, "total": round(last, 3)}
 
 
+def headline(message: str, limit: int = 200) -> str:
+    """The line of a failure text that says most: pytest's first "E" line, else the last line."""
+    lines = [line.strip() for line in message.splitlines() if line.strip()]
+    said = next((line[1:].strip() for line in lines if line.startswith("E ")), None)
+    return clean(said or (lines[-1] if lines else ""), limit)
+
+
 def why_it_stopped(record: SuiteStopped | MachineLost | Trouble | RunEnded) -> str:
     """The reason a test in flight did not end."""
     if isinstance(record, SuiteStopped):

@@ -24,7 +24,7 @@ from harness.journal import (
     Trouble,
 )
 from harness.kernel_log import LogFinding
-from harness.results import CaseResult
+from harness.results import CaseResult, headline
 from harness.suite.contract import ENVIRONMENT_PREFIX
 from harness.untrusted import clean
 
@@ -213,8 +213,7 @@ def _tests_failed(results: Sequence[CaseResult], findings: Sequence[LogFinding])
     if unreached is not None:
         return unreached
     names = ", ".join(result.test for result in bad[:3]) + (" ..." if len(bad) > 3 else "")
-    said = bad[0].message.strip().splitlines()
-    because = f": {clean(said[-1], 200)}" if said and len(bad) == 1 else ""
+    because = f": {headline(bad[0].message)}" if len(bad) == 1 and bad[0].message else ""
     return Judgement(
         RunVerdict.FAIL,
         f"{len(bad)} of {len(results)} tests failed ({names}){because}",

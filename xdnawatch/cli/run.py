@@ -26,7 +26,7 @@ from harness.journal import (
     Trouble,
 )
 from harness.kernels.debian import stock_kernel
-from harness.results import phases
+from harness.results import headline, phases
 from harness.store import counts, run_facts
 from harness.suite_stream import ioctl_suite
 from harness.verdict import RunVerdict
@@ -206,11 +206,10 @@ def show(app: AppContext, evidence: Evidence) -> None:
     """The outcome for a person: what failed, what the log says, the verdict, where everything lies."""
     bad = [case for case in evidence.results if case.outcome in ("failed", "error", "incomplete")]
     if bad:
-        table = Table("test", "outcome", "why", title="tests that failed", title_justify="left")
+        table = Table("test", "outcome", "why", title="tests that did not pass", title_justify="left")
         for case in bad[:LISTED]:
-            lines = [line for line in case.message.splitlines() if line.strip()]
-            why = (f"suspect: {case.suspect}" if case.suspect else "") or (lines[-1] if lines else "")
-            table.add_row(escape(case.test), case.outcome, escape(why[:160]))
+            why = f"known suspect: {case.suspect}" if case.suspect else headline(case.message)
+            table.add_row(escape(case.test), case.outcome, escape(why[:200]))
         app.out.print(table)
         if len(bad) > LISTED:
             app.out.print(f"... and {len(bad) - LISTED} more")
