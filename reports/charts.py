@@ -18,6 +18,7 @@ from reports.svg import element, linked, picture, titled
 
 CELL = 15  # side of a square of a grid or a strip
 GAP = 2
+MAX_MARKED = 2_000  # rectangles of one picture
 LETTER = 7.1  # mean width of a letter at 12 px, for room only
 
 
@@ -158,33 +159,28 @@ def timeline(label: str, events: Sequence[Event], width: float = 860) -> Markup:
 
 
 def candidate_strip(
-    label: str, total: int, steps: Sequence[tuple[int, Tone, str]], culprit: int | None, width: float = 860
+    label: str,
+    total: int,
+    steps: Sequence[tuple[int, Tone, str]],
+    left: Sequence[int],
+    culprit: int | None,
+    width: float = 860,
 ) -> Markup:
-    """A bisection: ``total`` candidates, oldest at the left; steps (position, tone, title) by turn."""
+    """A bisection: ``total`` candidates, oldest at the left; steps (position, tone, title) by turn.
+
+    ``left``: positions that may still be, or are, the culprit.
+    """
     pad, y, height = 10.0, 34.0, 74.0
     unit = (width - 2 * pad) / max(total, 1)
 
     def middle(position: int) -> float:
         return pad + (position + 0.5) * unit
 
-    goods = [p for p, tone, _ in steps if tone == "good"]
-    bads = [p for p, tone, _ in steps if tone == "bad"]
-    low, high = max(goods, default=-1) + 1, min(bads, default=total - 1)
     parts = [element("rect", x=pad, y=y - 4, width=width - 2 * pad, height=8, class_="cell none")]
-    if low <= high:
-        parts.append(
-            titled(
-                f"{high - low + 1} of {total} candidates left",
-                element(
-                    "rect",
-                    x=pad + low * unit,
-                    y=y - 4,
-                    width=max((high - low + 1) * unit, 2.0),
-                    height=8,
-                    class_="cell suspect",
-                ),
-            )
-        )
+    parts += [
+        element("rect", x=pad + p * unit, y=y - 4, width=max(unit, 1.5), height=8, class_="cell suspect")
+        for p in left[:MAX_MARKED]
+    ]
     for turn, (position, tone, title) in enumerate(steps, 1):
         x = middle(position)
         side = 11.0

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from reports.marks import finding_tone
 from reports.records import FindingRecord, ResultRecord, RunRecord
 from reports.statistics import Tally, probability_rate_rose
-from reports.values import flatten, is_duration, shown
+from reports.values import flatten, gist, is_duration, shown
 from reports.verdicts import FAILING, standing
 
 NEW_FAILURE = "new failure"
@@ -32,7 +32,7 @@ ENVIRONMENT_ONLY = "environment only"
 VARIES = "varies by itself"
 TIMING = "timing"
 
-# In the order a reader wants them; the last three are folded away.
+# In the order a reader wants them; the last four are folded away.
 LABELS = (
     NEW_FAILURE,
     NEW_FINDING,
@@ -49,17 +49,20 @@ LABELS = (
     VARIES,
     TIMING,
 )
-QUIET_LABELS = frozenset({ENVIRONMENT_ONLY, VARIES, TIMING})
+QUIET_LABELS = frozenset({LOG_CHANGED, ENVIRONMENT_ONLY, VARIES, TIMING})
 # The suite's reason for a skip that is the machine's doing (harness.suite.contract, ENVIRONMENT_PREFIX).
 _ENVIRONMENT_SKIP = "environment: "
 
 # Value names whose content is an address: chosen by the IOMMU mode (an I/O virtual address under
 # force_iova, the user's own under SVA; facts: virtual NPU section 7), not by the driver's correctness.
-_ADDRESS = re.compile(r"(^|[._])(xdna_addr|dev_addr|vaddr|iova|pasid|map_offset|address|addr)($|[._])")
+_ADDRESS = re.compile(r"addr|iova|pasid|map_offset")
 # Environment facts that name the IOMMU mode.
 _IOMMU = re.compile(r"iommu|iova|sva|pasid", re.IGNORECASE)
 # "[   12.345678] ", and the parts of a log line that differ from boot to boot.
 _CHANGING = re.compile(r"^\[\s*\d+\.\d+\]\s*|0x[0-9a-f]+|\b[0-9a-f]{12,}\b|\bpid[ :=]\d+", re.IGNORECASE)
+# "WARNING: drivers/accel/x.c:1331 at some_function+0x15f/0x2a0 [amdxdna], ..." and the form before 7.1,
+# "WARNING: CPU: 0 PID: 147 at drivers/accel/x.c:1331 some_function+...": the file, then the function.
+_PLACE = re.compile(r"(?P<file>[\w./-]+\.[chS]):\d+(?: at)? (?P<function>[\w.]+)\+")
 
 
 @dataclass(frozen=True)
@@ -194,27 +197,32 @@ def _result(
     elif old is None:
         label, note = UNPROVED if now in FAILING else ONLY_AFTER, "the other side has no such test"
     elif after.run.verdict == "environment" or before.run.verdict == "environment":
-        label, note = ENVIRONMENT_ONLY, new.message or old.message
+        label, note = ENVIRONMENT_ONLY, gist(new.message or old.message)
     elif now == "skipped":
         label = ENVIRONMENT_ONLY if new.message.startswith(_ENVIRONMENT_SKIP) else NEWLY_SKIPPED
-        note = new.message
+        note = gist(new.message)
     elif was == "skipped" and old.message.startswith(_ENVIRONMENT_SKIP) and now == "passed":
-        label, note = ENVIRONMENT_ONLY, old.message
+        label, note = ENVIRONMENT_ONLY, gist(old.message)
     elif word == "new failure":
-        label, note = NEW_FAILURE, new.message
+        label, note = NEW_FAILURE, _why(new)
         sure = probability_rate_rose(_tally(test, before), _tally(test, after))
     elif now in FAILING:
         label = NOT_RUN if now == "incomplete" and was in FAILING else UNPROVED
-        note = f"{new.message} (was {was} before)".strip()
+        note = f"{_why(new)} (was {was} before)".strip()
     elif was == "skipped":
-        label, note = NO_LONGER_SKIPPED, old.message
+        label, note = NO_LONGER_SKIPPED, gist(old.message)
     elif was in FAILING:
-        label, note = FIXED, old.message
+        label, note = FIXED, _why(old)
         sure = probability_rate_rose(_tally(test, after), _tally(test, before))
     else:
         label, note = ONLY_AFTER, before.run.reason
     grave = label == NEW_FAILURE
     return Difference(label, "result", test, "outcome", was, now, note, sure, grave)
+
+
+def _why(result: ResultRecord) -> str:
+    """What was wrong, and the candidate defect it is known as."""
+    return f"suspected: {result.suspect}" if result.suspect else gist(result.message)
 
 
 def _tally(test: str, side: Side) -> Tally:
@@ -240,7 +248,7 @@ def _values(before: Side, after: Side, *, iommu_differs: bool) -> Iterable[Diffe
                 label, note = ENVIRONMENT_ONLY, "an address; the IOMMU mode differs"
             elif _seen(result.test, name, now, before) or _seen(result.test, name, was, after):
                 label, note = VARIES, "seen on both sides in other runs"
-            elif _ADDRESS.search(name):
+            elif _ADDRESS.search(name) and not isinstance(now, bool):
                 label, note = VARIES, "an address, chosen anew at each boot"
             yield Difference(label, "value", result.test, name, _text(was), _text(now), note)
 
@@ -262,50 +270,56 @@ def _seen(test: str, name: str, value: object, side: Side) -> bool:
 def _findings(before: Side, after: Side) -> Iterable[Difference]:
     old, new = _by_signature(before.run), _by_signature(after.run)
     for signature in [*new, *(s for s in old if s not in new)]:
-        was, now = old.get(signature, ()), new.get(signature, ())
-        one = (now or was)[0]
-        label, note = "", ""
-        quiet = one.severity in ("info", "ok")
-        if not was or not now:
-            label = NEW_FINDING if now else FINDING_GONE
-            if quiet:
-                label = LOG_CHANGED
-            elif one.environment_fault:
-                label, note = ENVIRONMENT_ONLY, "a fault of the environment"
-            elif one.klass == "model-gap":
-                label, note = ENVIRONMENT_ONLY, "the virtual NPU lacks this"
-        elif {_stable(f.text) for f in was} != {_stable(f.text) for f in now}:
-            label = LOG_CHANGED
-        elif len(was) != len(now) and not quiet:
-            label, note = LOG_CHANGED, f"{len(was)} times before, {len(now)} times now"
-        if label:
-            yield Difference(
-                label=label,
-                kind="finding",
-                subject=signature,
-                detail=f"{one.klass}, {one.severity}",
-                before=_line(was),
-                after=_line(now),
-                note=note,
-                grave=label == NEW_FINDING and finding_tone(one.klass, one.severity) == "bad",
-            )
+        was, now = old.get(signature, {}), new.get(signature, {})
+        if len(was) == len(now) == 1 and was.keys() != now.keys():
+            yield _finding(signature, next(iter(was.values())), next(iter(now.values())))
+            continue
+        for essence in [*now, *(e for e in was if e not in now)]:
+            if (essence in was) != (essence in now):
+                yield _finding(signature, was.get(essence), now.get(essence))
 
 
-def _by_signature(run: RunRecord) -> Mapping[str, tuple[FindingRecord, ...]]:
-    found: dict[str, tuple[FindingRecord, ...]] = {}
+def _finding(signature: str, was: FindingRecord | None, now: FindingRecord | None) -> Difference:
+    one = now or was
+    assert one is not None, "a difference has a side"
+    tone = finding_tone(one.klass, one.severity)
+    note = f"during {one.test}" if one.test else ""
+    if one.environment_fault:
+        label, note = ENVIRONMENT_ONLY, "a fault of the environment"
+    elif one.klass == "model-gap":
+        label, note = ENVIRONMENT_ONLY, "the virtual NPU lacks this"
+    elif tone == "calm" or (was and now):
+        label = LOG_CHANGED
+    else:
+        label = NEW_FINDING if now else FINDING_GONE
+    return Difference(
+        label=label,
+        kind="finding",
+        subject=signature,
+        detail=f"{one.klass}, {one.severity}",
+        before=_essence(was) if was else "absent",
+        after=_essence(now) if now else "absent",
+        note=note,
+        grave=label == NEW_FINDING and tone == "bad",
+    )
+
+
+def _by_signature(run: RunRecord) -> Mapping[str, Mapping[str, FindingRecord]]:
+    """Signature -> what such lines say, each once, without what differs from boot to boot."""
+    found: dict[str, dict[str, FindingRecord]] = {}
     for finding in run.findings:
         if finding.klass == "suspect":
             continue  # a failed test kept as a finding: its outcome tells it already
-        found[finding.signature] = (*found.get(finding.signature, ()), finding)
+        found.setdefault(finding.signature, {}).setdefault(_essence(finding), finding)
     return found
 
 
-def _stable(text: str) -> str:
-    return _CHANGING.sub("", text).strip()
-
-
-def _line(findings: tuple[FindingRecord, ...]) -> str:
-    return _stable(findings[0].text)[:300] if findings else "absent"
+def _essence(finding: FindingRecord) -> str:
+    line = finding.text.partition("\n")[0]
+    place = _PLACE.search(line)
+    if place is not None:
+        return f"{line.partition(':')[0]}: {place['file']} {place['function']}"[:300]
+    return _CHANGING.sub("…", line).removeprefix("…").strip()[:300]
 
 
 def _caveats(before: Side, after: Side) -> tuple[str, ...]:
@@ -336,7 +350,7 @@ def _headline(before: RunRecord, after: RunRecord, found: list[Difference]) -> s
     if not counts:
         quiet = len(found)
         return (
-            f"No difference that matters ({quiet} by environment, timing or by itself)."
+            f"No difference that matters ({quiet} by environment, wording, timing or by itself)."
             if quiet
             else "No difference."
         )

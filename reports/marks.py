@@ -51,6 +51,8 @@ OUTCOMES: dict[str, Mark] = {
     )
 }
 
+SUSPECTED = Mark("suspected", "doubt", "Fails as a known candidate defect of the driver does.")
+
 STATES: dict[str, Mark] = {
     mark.word: mark
     for mark in (
@@ -112,8 +114,10 @@ def verdict_mark(verdict: str | None, state: str = "finished") -> Mark:
     return _known(VERDICTS, verdict)
 
 
-def outcome_mark(outcome: str) -> Mark:
-    """The mark of one test's outcome."""
+def outcome_mark(outcome: str, suspect: str | None = None) -> Mark:
+    """The mark of one test's outcome; ``suspect`` is the known candidate defect it is about, if any."""
+    if suspect and outcome in ("failed", "error"):
+        return SUSPECTED
     return _known(OUTCOMES, outcome)
 
 
@@ -139,9 +143,9 @@ def phase_mark(state: str) -> Mark:
 
 def finding_tone(klass: str, severity: str) -> Tone:
     """How loud a log finding is shown."""
-    if severity in SEVERE or klass in ("oops", "hang"):
+    if severity in SEVERE or klass == "hang":
         return "bad"
-    if severity in ("ok", "info") and klass != "suspect":
+    if severity in ("ok", "info", "reject", "unsupported") and klass != "suspect":
         return "calm"
     return "doubt"
 

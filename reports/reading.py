@@ -87,7 +87,7 @@ def _runs(
             Result.run_id, Result.test, Result.outcome, Result.seconds, Result.message, Result.values
         ).order_by(Result.run_id, Result.position)
     ):
-        results[run_id].append(ResultRecord(test, outcome, seconds, message or "", dict(values or {})))
+        results[run_id].append(_result(test, outcome, seconds, message or "", dict(values or {})))
     findings: dict[str, list[FindingRecord]] = defaultdict(list)
     for row in session.scalars(select(Finding).order_by(Finding.run_id, Finding.line, Finding.id)):
         findings[row.run_id].append(
@@ -130,6 +130,24 @@ def _runs(
             )
         )
     return tuple(runs)
+
+
+def _result(test: str, outcome: str, seconds: float, message: str, values: dict[str, Any]) -> ResultRecord:
+    """The harness keeps what the test is about beside what it recorded; here they part."""
+    title, suspect = values.pop("title", ""), values.pop("suspect", None)
+    expectations = values.pop("expectations", ())
+    return ResultRecord(
+        test=test,
+        outcome=outcome,
+        seconds=seconds,
+        message=message,
+        values=values,
+        title=str(title or ""),
+        suspect=str(suspect) if suspect else None,
+        expectations=tuple(e for e in expectations if isinstance(e, dict))
+        if isinstance(expectations, list)
+        else (),
+    )
 
 
 def _campaigns(session: Session) -> tuple[CampaignRecord, ...]:

@@ -45,18 +45,26 @@ class KernelRecord:
         """How pages name it: the version, with the driver's origin where that is not the kernel's own."""
         if self.stock:
             return self.version
-        return f"{self.version} + {self.origin.removeprefix('module:')[:12]}"
+        commit = str(self.detail.get("commit") or self.origin.removeprefix("module:"))
+        return f"{self.version} + {commit[:12]}"
 
 
 @dataclass(frozen=True)
 class ResultRecord:
-    """One test in one run. ``seconds`` is monotonic time on the machine."""
+    """One test in one run. ``seconds`` is monotonic time on the machine.
+
+    ``suspect`` names the candidate defect of the driver that the test is about: its failure is a finding
+    that is known. ``expectations`` say what was expected of this kernel, and from where that is known.
+    """
 
     test: str
     outcome: str
     seconds: float = 0.0
     message: str = ""
     values: Mapping[str, Any] = field(default_factory=dict)
+    title: str = ""
+    suspect: str | None = None
+    expectations: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -100,8 +108,18 @@ class RunRecord:
 
     @property
     def comparable(self) -> bool:
-        """Whether it may stand for its kernel: nothing injected, not a step of a bisection, kernel known."""
-        return not self.faults and self.campaign is None and self.kernel is not None
+        """Whether it may stand for its kernel: nothing injected, the whole suite, the kernel known."""
+        return not self.faults and not self.partial and self.kernel is not None
+
+    @property
+    def partial(self) -> bool:
+        """Whether a part of the suite was chosen: "ioctl[heap]", or a step of a bisection."""
+        return self.campaign is not None or self.suite == "bisect" or "[" in self.suite
+
+    @property
+    def suite_family(self) -> str:
+        """The suite without its extras: "ioctl" of "ioctl+pm"; runs of one family can be compared."""
+        return self.suite.partition("+")[0]
 
 
 @dataclass(frozen=True)

@@ -48,6 +48,13 @@ def shown(value: Any) -> str:
     return text if len(text) <= MAX_SHOWN else text[: MAX_SHOWN - 1] + "…"
 
 
+def gist(message: str) -> str:
+    """The line of a test's message that says what was wrong: pytest's first "E" line, else the first."""
+    lines = [line.strip() for line in message.split("\n") if line.strip()]
+    errors = [line[1:].strip() for line in lines if line.startswith(("E ", "E\t"))]
+    return (errors or lines or [""])[0]
+
+
 def is_duration(name: str) -> bool:
     """Whether a value's name says that it measures time."""
     return bool(_DURATION.search(name.lower()))

@@ -56,8 +56,8 @@ def latest(runs: Iterable[RunRecord]) -> Latest | None:
 def baseline_of(run: RunRecord, runs: Iterable[RunRecord]) -> RunRecord | None:
     """What a run is compared with: the newest whole run of the nearest older stock kernel.
 
-    Same machine, same suite. Whole: it reached the suite's end (pass or fail); after a panic most tests
-    have no result, and a new failure would not be seen. Under an unknown kernel there is no baseline.
+    Same machine, same family of suites. Whole: it reached the suite's end (pass or fail); after a panic
+    most tests have no result, and a new failure would not be seen. An unknown kernel has no baseline.
     """
     if run.kernel is None or kernel_version(run.kernel.version) is None:
         return None
@@ -66,7 +66,7 @@ def baseline_of(run: RunRecord, runs: Iterable[RunRecord]) -> RunRecord | None:
         other
         for other in runs
         if other.machine.id == run.machine.id
-        and other.suite == run.suite
+        and other.suite_family == run.suite_family
         and other.verdict in WHOLE
         and other.comparable
         and other.kernel is not None
@@ -121,7 +121,8 @@ def judge(run: RunRecord, baseline: RunRecord | None) -> Judgement:
     before = {result.test: result for result in baseline.results} if baseline else {}
     after = {result.test: result for result in run.results}
     words = {test: standing(before.get(test), result) for test, result in after.items()}
-    words.update({test: "missing" for test in before if test not in after})
+    if baseline is not None and baseline.suite == run.suite:
+        words.update({test: "missing" for test in before if test not in after})
     return Judgement(run, baseline, words)
 
 

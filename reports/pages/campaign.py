@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from shlex import quote
 
 from markupsafe import Markup
@@ -42,7 +42,13 @@ def campaign_page(catalogue: Catalogue, campaign: CampaignRecord) -> Page:
             "change_mails": [{"version": v.version, **mail_data(v.mail)} for v in change.versions]
             if change
             else [],
-            "detail": [{"name": k, "value": shown(v)} for k, v in flatten(campaign.detail).items()],
+            "mended": bool(campaign.detail.get("mended")),
+            "suspects": [{"id": name, "title": titles.get(name, "")} for name in _suspects(campaign)],
+            "detail": [
+                {"name": k, "value": shown(v)}
+                for k, v in flatten(campaign.detail).items()
+                if k not in ("suspects", "void", "mended")
+            ],
             "judged": [_step(catalogue, campaign, at, titles) for at in range(len(campaign.steps))],
             "mean_seconds": _mean_seconds(campaign),
             "candidate_list": [
@@ -60,9 +66,9 @@ def reproducer(campaign: CampaignRecord) -> str:
     words = ["xdnawatch", "bisect", "--machine", campaign.machine, "--test", campaign.test]
     words += ["--good", campaign.good, "--bad", campaign.bad]
     if campaign.repository:
-        words += ["--repository", campaign.repository]
+        words += ["--history", campaign.repository]
     if campaign.base_kernel:
-        words += ["--base-kernel", campaign.base_kernel]
+        words += ["--kernel", campaign.base_kernel]
     return " ".join(quote(word) for word in words)
 
 
@@ -72,6 +78,7 @@ def _step(catalogue: Catalogue, campaign: CampaignRecord, at: int, titles: Mappi
     total = step.seconds.get("total")
     return {
         "number": step.number,
+        "void": step.number in _void(campaign),
         "candidate": step.candidate,
         "title": titles.get(step.candidate, ""),
         "verdict": mark_data(step_mark(step.verdict)),
@@ -79,6 +86,18 @@ def _step(catalogue: Catalogue, campaign: CampaignRecord, at: int, titles: Mappi
         "run": run_path(step.run_id) if step.run_id in catalogue.runs and step.run_id else None,
         "seconds": float(total) if isinstance(total, int | float) else sum(numbers) if numbers else None,
     }
+
+
+def _suspects(campaign: CampaignRecord) -> list[str]:
+    """Candidates that the answer leaves: one for a culprit, several where they cannot be told apart."""
+    found = campaign.detail.get("suspects")
+    return [str(name) for name in found] if isinstance(found, list) else []
+
+
+def _void(campaign: CampaignRecord) -> frozenset[int]:
+    """Numbers of steps that were set aside and count no more."""
+    found = campaign.detail.get("void")
+    return frozenset(n for n in found if isinstance(n, int)) if isinstance(found, list) else frozenset()
 
 
 def _mean_seconds(campaign: CampaignRecord) -> float | None:
@@ -99,10 +118,24 @@ def _charts(campaign: CampaignRecord) -> Mapping[str, Markup]:
             f"{step.candidate[:12]} {step.verdict}",
         )
         for step in campaign.steps
-        if step.candidate in positions
+        if step.candidate in positions and step.number not in _void(campaign)
     ]
     if not positions:
         return {}
+    left = [positions[name] for name in _suspects(campaign) if name in positions]
+    if not left and all(len(c.get("parents") or ()) <= 1 for c in campaign.candidates):
+        left = remaining(len(positions), steps, mended=bool(campaign.detail.get("mended")))
     culprit = positions.get(campaign.culprit) if campaign.culprit else None
-    label = f"{len(positions)} candidates, {len(steps)} judged"
-    return {"strip": candidate_strip(label, len(positions), steps, culprit)}
+    label = f"{len(positions)} candidates, {len(steps)} judged, {len(left)} left"
+    return {"strip": candidate_strip(label, len(positions), steps, left, culprit)}
+
+
+def remaining(total: int, steps: Sequence[tuple[int, str, str]], *, mended: bool) -> list[int]:
+    """Positions in a line of ``total`` that may still be the culprit, by steps (position, tone, title).
+
+    Without ``mended`` the older end is good: the culprit is after the last good one, up to the first bad.
+    """
+    older, newer = ("bad", "good") if mended else ("good", "bad")
+    low = max((p for p, tone, _ in steps if tone == older), default=-1) + 1
+    high = min((p for p, tone, _ in steps if tone == newer), default=total - 1)
+    return list(range(low, high + 1))

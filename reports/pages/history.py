@@ -12,7 +12,7 @@ from reports.marks import outcome_mark
 from reports.page import Page
 from reports.pages.parts import Data, any_simulated, fault_text, kernel_data, machine_data, mark_data
 from reports.records import MachineRecord, ResultRecord, RunRecord
-from reports.values import flatten, shown
+from reports.values import flatten, gist, shown
 from reports.verdicts import FAILING, conclusive, kernel_order
 
 # Per machine; older ones are in the runs' own pages.
@@ -58,7 +58,13 @@ def history_page(catalogue: Catalogue, test: str, seen: Sequence[Seen]) -> Page:
         kind="test",
         title=test,
         section="tests",
-        data={"test": test, "machines": machines},
+        data={
+            "test": test,
+            "title": next((r.title for _, r in reversed(seen) if r.title), ""),
+            "suspect": next((r.suspect for _, r in reversed(seen) if r.suspect), None),
+            "expectations": [dict(e) for e in (seen[-1][1].expectations if seen else ())],
+            "machines": machines,
+        },
         charts=charts,
         simulated=any_simulated(run for run, _ in seen),
     )
@@ -75,7 +81,7 @@ def summary(seen: Sequence[Seen]) -> Data:
             break
         failing_since = run
     return {
-        "outcome": mark_data(outcome_mark(last[1].outcome)),
+        "outcome": mark_data(outcome_mark(last[1].outcome, last[1].suspect)),
         "failed": sum(r.outcome in FAILING for _, r in judged),
         "judged": len(judged),
         "failing_since": kernel_data(failing_since.kernel) if failing_since else None,
@@ -88,9 +94,10 @@ def _row(run: RunRecord, result: ResultRecord) -> Data:
         "page": run_path(run.id),
         "kernel": kernel_data(run.kernel),
         "started": run.started_at,
-        "outcome": mark_data(outcome_mark(result.outcome)),
+        "outcome": mark_data(outcome_mark(result.outcome, result.suspect)),
         "seconds": result.seconds,
         "message": result.message,
+        "gist": gist(result.message),
         "faults": [fault_text(fault) for fault in run.faults],
         "bisection": run.campaign is not None,
     }
@@ -99,7 +106,7 @@ def _row(run: RunRecord, result: ResultRecord) -> Data:
 def _strip(test: str, machine: MachineRecord, seen: Sequence[Seen], root: str) -> Markup:
     cells = []
     for run, result in seen:
-        mark = outcome_mark(result.outcome)
+        mark = outcome_mark(result.outcome, result.suspect)
         kernel = run.kernel.label if run.kernel else run.requested
         note = ", faults injected" if run.faults else ", bisection" if run.campaign else ""
         cells.append(

@@ -127,7 +127,7 @@ def _tests(catalogue: Catalogue, seen: Mapping[str, Sequence[Seen]]) -> Page:
 
 def _cell(seen: Seen) -> Cell:
     run, result = seen
-    mark = outcome_mark(result.outcome)
+    mark = outcome_mark(result.outcome, result.suspect)
     return Cell(mark.tone, f"{run.kernel.label if run.kernel else run.requested}: {mark.word}")
 
 

@@ -80,7 +80,7 @@ def grid_of_tests(catalogue: Catalogue, machine: MachineRecord, kernels: list[Ke
         for column, kernel in enumerate(columns):
             seen = found.get((test, kernel.id))
             if seen:
-                mark = outcome_mark(seen[1].outcome)
+                mark = outcome_mark(seen[1].outcome, seen[1].suspect)
                 title = f"{test} under {kernel.label}: {mark.word}"
                 cells[row, column] = Cell(mark.tone, title, f"../{run_path(seen[0])}")
     return grid(

@@ -15,7 +15,7 @@ from reports.catalogue import (
     window_path,
 )
 from reports.links import commit_url, mail_url
-from reports.marks import Mark, phase_mark, state_mark, verdict_mark
+from reports.marks import SUSPECTED, Mark, outcome_mark, phase_mark, state_mark, verdict_mark
 from reports.records import (
     CampaignRecord,
     ChangeRecord,
@@ -61,15 +61,21 @@ def kernel_data(kernel: KernelRecord | None) -> Data | None:
 
 
 def outcome_counts(run: RunRecord) -> Data:
-    """How many tests passed, failed (with errors and incompletes), were skipped, were not run."""
-    found = Counter(result.outcome for result in run.results)
+    """How many tests passed, failed (with errors and incompletes), were skipped, were not run.
+
+    ``suspected`` counts failures that show a known candidate defect; they are not in ``failed``.
+    """
+    found = Counter(
+        "suspected" if outcome_mark(result.outcome, result.suspect) is SUSPECTED else result.outcome
+        for result in run.results
+    )
     failed = sum(found[outcome] for outcome in FAILING)
+    told = {"passed": found["passed"], "skipped": found["skipped"], "suspected": found["suspected"]}
     return {
         "total": len(run.results),
-        "passed": found["passed"],
         "failed": failed,
-        "skipped": found["skipped"],
-        "other": len(run.results) - found["passed"] - failed - found["skipped"],
+        "other": len(run.results) - failed - sum(told.values()),
+        **told,
     }
 
 

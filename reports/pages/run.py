@@ -14,7 +14,7 @@ from reports.marks import finding_tone, outcome_mark, standing_mark
 from reports.page import Page
 from reports.pages.parts import Data, change_data, mark_data, run_data
 from reports.records import FindingRecord, ResultRecord, RunRecord
-from reports.values import flatten, shown
+from reports.values import flatten, gist, shown
 from reports.verdicts import FAILING, entered_between
 
 MAX_SUSPECTS = 60
@@ -53,7 +53,11 @@ def _run_page(catalogue: Catalogue, run: RunRecord, logs: Sequence[Log]) -> Page
             "boot_id": run.boot_id,
             "build_id": run.kernel.build_id if run.kernel else None,
             "suite_digest": run.suite_digest,
-            "proof": [{"name": name, "value": shown(facts[name])} for name in proofs],
+            "proof": [
+                {"name": name, "value": shown(value)}
+                for name, value in (flatten(run.kernel.detail).items() if run.kernel else ())
+            ]
+            + [{"name": name, "value": shown(facts[name])} for name in proofs],
             "environment_digest": run.environment_digest,
             "environment": [
                 {"name": name, "value": shown(value)} for name, value in facts.items() if name not in proofs
@@ -133,10 +137,14 @@ def _result(result: ResultRecord, word: str, flaky: bool) -> Data:
         "test": result.test,
         "name": result.test.partition("::")[2] or result.test,
         "page": path_of_test(result.test),
-        "outcome": mark_data(outcome_mark(result.outcome)),
+        "title": result.title,
+        "outcome": mark_data(outcome_mark(result.outcome, result.suspect)),
         "standing": mark_data(standing_mark("flaky" if flaky else word)) if word or flaky else None,
         "seconds": result.seconds,
         "message": result.message,
+        "gist": gist(result.message),
+        "suspect": result.suspect,
+        "expectations": [dict(expectation) for expectation in result.expectations],
         "recorded": [{"name": name, "value": shown(value)} for name, value in flatten(result.values).items()],
     }
 
