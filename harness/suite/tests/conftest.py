@@ -17,6 +17,7 @@ from harness.suite import contract, guard, kmsg, releases, uapi
 from harness.suite.child import outcome
 from harness.suite.device import Buffer, Context, Device, error_name
 from harness.suite.reporter import EVENTS, EXPECTATION, plain
+from harness.suite.witness import Witness
 
 TEST_TIMEOUT = 20.0  # seconds of one phase of one test; the driver's longest wait is 5
 FOUND = pytest.StashKey[guard.Found]()
@@ -309,45 +310,6 @@ def command(device: Device) -> Iterator[Buffer]:
 
 
 # -- after the test -----------------------------------------------------------------------------------------
-
-
-class Witness:
-    """Looks at the device and the kernel between tests, through a client of its own."""
-
-    def __init__(self, found: guard.Found, log: kmsg.KernelLog | None) -> None:
-        usable = not found.missing and found.node and found.driver and found.driver[2] >= 1
-        # before 6.18 the driver cannot list contexts by GET_ARRAY
-        self._device = Device(found.node) if usable and found.node else None
-        self._log = log
-        self._contexts = self._mine()
-        self._taint = guard.taint()
-
-    def _mine(self) -> set[int]:
-        if self._device is None:
-            return set()
-        return {int(entry.context_id) for entry in self._device.contexts() if entry.pid == os.getpid()}
-
-    def forget(self) -> None:
-        """Drop what the log says up to now: it belongs to no test."""
-        if self._log:
-            self._log.lines()
-
-    def changes(self) -> list[str]:
-        """What is different from the last time asked, in words; nothing when all is as it was."""
-        found: list[str] = []
-        contexts, taint = self._mine(), guard.taint()
-        if contexts - self._contexts:
-            found.append(f"contexts left over: {sorted(contexts - self._contexts)}")
-        if taint != self._taint:
-            found.append(f"kernel taint went from {self._taint} to {taint}")
-        if self._log:
-            found += [f"kernel log: {text}" for text in kmsg.damage(self._log.lines())]
-        self._contexts, self._taint = contexts, taint
-        return found
-
-    def close(self) -> None:
-        if self._device:
-            self._device.close()
 
 
 @dataclass(frozen=True)
