@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from lab.machine import LabError, Machine
 from lab.packages.store import PackageStore
 from lab.physical.ssh import SshMachine
+from lab.virtual.extras import LAYERS
 from lab.virtual.machine import GENERATIONS, VirtualMachine
 
 #: ``me@minipc``, ``root@10.0.0.7``; anything else must be listed, so that a typo is not looked up as a host.
@@ -33,6 +34,7 @@ class MachineSettings(BaseModel):
     virtual: str | None = None  # a generation of the virtual NPU: "npu4"
     protocol: str | None = None  # of the virtual firmware: "6.24"; default: the generation's own
     append: str = ""  # more kernel parameters for a virtual machine
+    layers: tuple[str, ...] = ()  # optional parts of a virtual machine's guest: "xrt" (lab.virtual.extras)
     ssh: str | None = None  # "me@minipc" or a Host of the user's ssh configuration
     port: int | None = Field(default=None, ge=1, le=65535)
     identity: Path | None = None  # a private key; default: what ssh itself would use
@@ -63,8 +65,13 @@ class MachineSettings(BaseModel):
             raise ValueError(f"virtual = {self.virtual!r}: there are {', '.join(GENERATIONS)}")
         if self.virtual is not None and any((self.port, self.identity, self.ssh_config)):
             raise ValueError(f"machine {self.name!r} is virtual: port, identity and ssh_config are for ssh")
-        if self.ssh is not None and (self.protocol or self.append):
-            raise ValueError(f"machine {self.name!r} is real: protocol and append are for virtual machines")
+        unknown = sorted(set(self.layers) - set(LAYERS))
+        if unknown:
+            raise ValueError(f"layers: no guest layer {unknown[0]!r}; there are {', '.join(LAYERS)}")
+        if self.ssh is not None and (self.protocol or self.append or self.layers):
+            raise ValueError(
+                f"machine {self.name!r} is real: protocol, append and layers are for virtual machines"
+            )
         if self.ssh is not None and (self.ssh.startswith("-") or not self.ssh.strip()):
             raise ValueError(f"ssh = {self.ssh!r} is no destination like me@minipc")
         return self
@@ -100,7 +107,12 @@ def resolve(name: str, listed: Sequence[MachineSettings], store: PackageStore) -
 def _machine(settings: MachineSettings, store: PackageStore) -> Machine:
     if settings.virtual is not None:
         return VirtualMachine(
-            settings.name, settings.virtual, store, protocol=settings.protocol, append=settings.append
+            settings.name,
+            settings.virtual,
+            store,
+            protocol=settings.protocol,
+            append=settings.append,
+            layers=settings.layers,
         )
     assert settings.ssh is not None, "the validator saw to it"
     return SshMachine(

@@ -6,7 +6,7 @@ import contextlib
 import re
 import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import MappingProxyType
@@ -15,7 +15,7 @@ from lab.leash import LeashedProcess
 from lab.machine import BootRequest, Candidate, LabError, Session, Shell, ShellLostError, ShellTimeoutError
 from lab.packages.store import PackageStore
 from lab.shell import SshShell, SshTarget
-from lab.virtual import guest, qemu
+from lab.virtual import extras, guest, qemu
 from lab.virtual.accelerator import choose_accelerator
 from lab.virtual.device import VirtualDevice
 from lab.virtual.iommu import IommuMode, iommu_mode
@@ -49,6 +49,7 @@ class VirtualMachine:
         *,
         protocol: str | None = None,
         append: str = "",
+        layers: Sequence[str] = (),
     ) -> None:
         if generation not in GENERATIONS:
             raise LabError(f"no virtual NPU {generation!r}; there are {', '.join(GENERATIONS)}")
@@ -58,6 +59,7 @@ class VirtualMachine:
         self._store = store
         self._protocol = protocol
         self._append = append
+        self._layers = tuple(extras.layer(name) for name in layers)
 
     @contextmanager
     def boot(self, request: BootRequest) -> Iterator[Session]:
@@ -84,6 +86,8 @@ class VirtualMachine:
         image = guest.guest_image(self._store)
         initramfs = work / "initramfs"
         guest.write_initramfs(image.base, modules_archive(self._store, candidate), initramfs)
+        layers = [extras.layer_image(self._store, layer) for layer in self._layers]
+        extras.append_archives(initramfs, [layer.archive for layer in layers])
         iommu = iommu_mode(numbers_of(candidate.version))
         accelerator = choose_accelerator(self._store.cache, program, candidate, initramfs)
         line = command_line(iommu, request.nonce, self._append)
@@ -117,6 +121,7 @@ class VirtualMachine:
             "command_line": line,
             "qemu": program.version,
             "guest_image": image.digest,
+            **({"guest_layers": ", ".join(layer.fact for layer in layers)} if layers else {}),
             "npu": self._model,
             "driver_loaded": "yes" if loaded else f"modprobe not finished after {DRIVER_TIMEOUT:.0f} s",
             "seconds_prepare": f"{prepared - begin:.2f}",
