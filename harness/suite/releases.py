@@ -216,6 +216,10 @@ TABLE: Mapping[str, tuple[Row, ...]] = {
         Row("ok"),
         Row("EOPNOTSUPP", ("7.2.7", "7.3-rc2"), None, "fix", "refuse to flush an imported BO 0ba8e0f90039"),
     ),
+    "sync-outside": (
+        Row("ok"),
+        Row("EINVAL", ("7.2",), None, "fix", "Fix clflush buffer size ada61841caed, as measured"),
+    ),
     "empty-chain": (
         Row("accepted"),
         Row(

@@ -40,6 +40,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--pm", action="store_true", help="also run the tests that put the device to sleep")
     group.addoption("--crash", action="store_true", help="also run the tests known to kill some kernels")
     group.addoption("--rebind", action="store_true", help="let the driver be unbound and bound (VMs: always)")
+    group.addoption("--simulated", action="store_true", help="the NPU takes any program (QEMU: always)")
     group.addoption("--npu-node", default=None, help="the node to test (default: the one of the first NPU)")
 
 
@@ -286,9 +287,20 @@ def bare_context(device: Device, heap: Buffer, tiles: int) -> Iterator[Context]:
     device.destroy_context(context)
 
 
+@pytest.fixture(scope="session")
+def program(request: pytest.FixtureRequest) -> None:
+    """Taken by tests that hand the device a program: the suite ships none that silicon could run.
+
+    A simulated device takes any bytes for a program; a real one would answer with errors or hang.
+    """
+    if not (request.config.getoption("--simulated") or guard.virtual()):
+        pytest.skip("silicon: the suite ships no program for the array")
+
+
 @pytest.fixture
-def context(device: Device, bare_context: Context, unit: Buffer) -> Context:
-    """A context of one column with one compute unit."""
+def context(program: None, device: Device, bare_context: Context, unit: Buffer) -> Context:
+    """A context of one column with one compute unit, ready for commands."""
+    assert program is None
     device.configure(bare_context, [unit.handle])
     return bare_context
 

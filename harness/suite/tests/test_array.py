@@ -31,9 +31,9 @@ def _ours(device: Device, context: Context) -> uapi.HwctxEntry:
     return found[0]
 
 
-def test_context_list(device: Device, context: Context, pci: guard.PciDevice, record: Record) -> None:
+def test_context_list(device: Device, bare_context: Context, pci: guard.PciDevice, record: Record) -> None:
     """The list has our context with pid, columns and an address space."""
-    entry = _ours(device, context)
+    entry = _ours(device, bare_context)
     record("columns", f"{entry.start_col}+{entry.num_col}")
     record("state", entry.state)
     record("shared_addresses", entry.pasid not in (0, 0xFFFFFFFF))
@@ -61,7 +61,7 @@ def test_context_list_qos(device: Device, heap: Buffer, tiles: int, record: Reco
     assert entry.priority == uapi.Priority.HIGH
 
 
-def test_context_list_short_element(device: Device, context: Context) -> None:
+def test_context_list_short_element(device: Device, bare_context: Context) -> None:
     """An element shorter than the structure gets its beginning."""
     room = (ctypes.c_uint8 * (16 * 8))(*[0xEE] * 128)
     argument = uapi.GetArray(
@@ -72,11 +72,11 @@ def test_context_list_short_element(device: Device, context: Context) -> None:
     count = argument.num_element
     assert count >= 1
     handles = [int.from_bytes(bytes(room[16 * index : 16 * index + 4]), "little") for index in range(count)]
-    assert context.handle in handles
+    assert bare_context.handle in handles
     assert set(room[16 * count :]) <= {0xEE}
 
 
-def test_context_list_long_element(device: Device, context: Context) -> None:
+def test_context_list_long_element(device: Device, bare_context: Context) -> None:
     """An element longer than the structure is answered with the structure's own size."""
     room = ctypes.create_string_buffer(b"\xee" * uapi.PAGE, uapi.PAGE)
     argument = uapi.GetArray(
@@ -85,7 +85,7 @@ def test_context_list_long_element(device: Device, context: Context) -> None:
     device.ioctl(uapi.GET_ARRAY, argument)
     assert argument.element_size == ENTRY
     assert argument.num_element >= 1
-    assert context.handle
+    assert bare_context.handle
 
 
 def test_async_error_none(device: Device, attempt: Attempt, expect: Expect, record: Record) -> None:
@@ -167,9 +167,9 @@ def test_refused(refuse: Refuse, name: str) -> None:
 
 @pytest.mark.negative
 @pytest.mark.suspect("the list of contexts answers success although it could not be written: EFAULT is lost")
-def test_context_list_bad_address(device: Device, context: Context, attempt: Attempt) -> None:
+def test_context_list_bad_address(device: Device, bare_context: Context, attempt: Attempt) -> None:
     """A list with something in it and nowhere to put it is EFAULT."""
-    assert context.handle
+    assert bare_context.handle
     argument = uapi.GetArray(
         param=uapi.Array.HW_CONTEXT_ALL, element_size=ENTRY, num_element=4, buffer=NOWHERE
     )

@@ -288,6 +288,7 @@ def test_argument_twice(
     assert device.run(context, command, words) == DONE
 
 
+@pytest.mark.usefixtures("program")
 def test_destroy_with_commands_in_flight(
     device: Device, heap: Buffer, unit: Buffer, tiles: int, command: Buffer
 ) -> None:

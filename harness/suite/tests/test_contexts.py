@@ -88,11 +88,13 @@ def test_closing_the_client_destroys_contexts(node: str, device: Device, tiles: 
     assert len(device.contexts()) == before
 
 
+@pytest.mark.usefixtures("program")
 def test_configure(device: Device, bare_context: Context, unit: Buffer) -> None:
     """A context takes a compute unit from a DEV buffer."""
     device.configure(bare_context, [unit.handle])
 
 
+@pytest.mark.usefixtures("program")
 def test_configure_several_units(device: Device, bare_context: Context, unit: Buffer) -> None:
     """A context takes four compute units."""
     device.configure(bare_context, [unit.handle] * 4)
@@ -114,6 +116,7 @@ def test_configure_unknown_buffer(
 
 
 @pytest.mark.negative
+@pytest.mark.usefixtures("program")
 def test_configure_share_buffer(
     device: Device, bare_context: Context, share: Buffer, unit: Buffer, attempt: Attempt
 ) -> None:

@@ -53,6 +53,7 @@ def test_command_after_sleep(
     record("milliseconds", round((time.monotonic() - began) * 1000, 1))
 
 
+@pytest.mark.usefixtures("program")
 def test_context_destroyed_while_asleep(
     device: Device, heap: Buffer, tiles: int, unit: Buffer, asleep: Asleep
 ) -> None:

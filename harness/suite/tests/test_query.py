@@ -196,18 +196,18 @@ def _status(device: Device, room: int) -> tuple[uapi.QueryAieStatus, bytes]:
 
 
 def test_aie_status(
-    device: Device, metadata: uapi.QueryAieMetadata, context: Context, record: Record
+    device: Device, metadata: uapi.QueryAieMetadata, bare_context: Context, record: Record
 ) -> None:
     """The columns' status fits a buffer of columns times bytes of a column."""
-    assert context.handle
+    assert bare_context.handle
     status, _data = _status(device, metadata.cols * metadata.col_size)
     record("columns_filled", status.cols_filled)
     assert status.cols_filled < 1 << metadata.cols
 
 
-def test_aie_status_small_buffer(device: Device, context: Context, attempt: Attempt) -> None:
+def test_aie_status_small_buffer(device: Device, bare_context: Context, attempt: Attempt) -> None:
     """A buffer smaller than the status is refused, or filled as far as it goes and no further."""
-    assert context.handle
+    assert bare_context.handle
     block = ctypes.create_string_buffer(b"\xee" * 64, 64)
     status = uapi.QueryAieStatus(buffer=ctypes.addressof(block), buffer_size=16)
     got = attempt(lambda: device.info(uapi.Info.AIE_STATUS, status))
@@ -216,10 +216,10 @@ def test_aie_status_small_buffer(device: Device, context: Context, attempt: Atte
 
 
 def test_aie_status_big_buffer(
-    device: Device, metadata: uapi.QueryAieMetadata, context: Context, attempt: Attempt, expect: Expect
+    device: Device, metadata: uapi.QueryAieMetadata, bare_context: Context, attempt: Attempt, expect: Expect
 ) -> None:
     """A buffer larger than needed is accepted since 7.1."""
-    assert context.handle
+    assert bare_context.handle
     room = metadata.cols * metadata.col_size + uapi.PAGE
     assert attempt(lambda: _status(device, room)) == expect("aie-status-big-buffer")
 
