@@ -7,7 +7,7 @@ import sys
 import tempfile
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -30,10 +30,10 @@ from lab.inventory import known_machines, resolve
 from lab.machine import BootRequest, Candidate, Fault
 from lab.packages.store import PackageStore
 from lab.shell import SshShell
-from lab.virtual.guest import guest_image
+from lab.virtual.guest import GuestImage, guest_image
 from lab.virtual.kernels import available, cached_kernels, kernel
 from lab.virtual.modules import modules_archive
-from lab.virtual.qemu_install import find_qemu
+from lab.virtual.qemu_install import Qemu, find_qemu
 from xdnawatch.cli.context import AppContext, JsonFlag, current
 from xdnawatch.errors import UsageError
 
@@ -96,16 +96,9 @@ def fetch(
     """
     session = current(context)
     with open_store(session) as store:
-        program = find_qemu(store)
-        session.note(f"QEMU {program.version}: {program.command[0]}")
-        image = guest_image(store)
-        session.note(f"guest image {image.digest}: {image.base}")
-        candidates = []
-        for version in kernels or DEFAULT_KERNELS:
-            candidate = kernel(store, version, experimental=experimental)
-            modules_archive(store, candidate)
-            session.note(f"kernel {candidate.version}: {candidate.modules}{_unchecked(candidate)}")
-            candidates.append(candidate)
+        program, image, candidates = prepare(
+            session, store, kernels or DEFAULT_KERNELS, experimental=experimental
+        )
     if as_json:
         session.emit(
             {
@@ -114,6 +107,23 @@ def fetch(
                 "kernels": [_kernel_row(candidate) for candidate in candidates],
             }
         )
+
+
+def prepare(
+    session: AppContext, store: PackageStore, versions: Iterable[str], *, experimental: bool = False
+) -> tuple[Qemu, GuestImage, list[Candidate]]:
+    """Bring what a boot of these kernels needs into the cache; a line for each part."""
+    program = find_qemu(store)
+    session.note(f"QEMU {program.version}: {program.command[0]}")
+    image = guest_image(store)
+    session.note(f"guest image {image.digest}: {image.base}")
+    candidates = []
+    for version in versions:
+        candidate = kernel(store, version, experimental=experimental)
+        modules_archive(store, candidate)
+        session.note(f"kernel {candidate.version}: {candidate.modules}{_unchecked(candidate)}")
+        candidates.append(candidate)
+    return program, image, candidates
 
 
 def _unchecked(candidate: Candidate) -> str:

@@ -94,12 +94,13 @@ def compare_runs(
     if as_json:
         app.emit(json.loads(twin_json(comparison_data(catalogue, found))))
     else:
-        _show(app, found, everything=everything)
+        show_comparison(app, found, everything=everything)
     if found.regressed:
         raise typer.Exit(ExitCode.SUBJECT_FAILED)
 
 
-def _show(app: AppContext, found: Comparison, *, everything: bool) -> None:
+def show_comparison(app: AppContext, found: Comparison, *, everything: bool) -> None:
+    """A comparison for a person."""
     app.out.print(Text(visible(comparison_title(found.before, found.after)), style="bold"))
     app.out.print(Text(visible(found.headline)))
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)

@@ -70,7 +70,7 @@ def sync_command(
     if as_json:
         here.emit(report.to_json())
     else:
-        _print_report(here, report)
+        print_report(here, report)
     if report.failed:
         raise typer.Exit(ExitCode.INFRASTRUCTURE)
 
@@ -265,7 +265,8 @@ def _all_windows(here: AppContext, *, as_json: bool) -> None:
     here.out.print(table)
 
 
-def _print_report(here: AppContext, report: SyncReport) -> None:
+def print_report(here: AppContext, report: SyncReport) -> None:
+    """Each source in a line, then what was derived."""
     table = Table(box=None, pad_edge=False, header_style="dim")
     for column, justify in (("source", "left"), ("kind", "left"), ("read", "right"), ("new", "right")):
         table.add_column(column, justify="right" if justify == "right" else "left")
