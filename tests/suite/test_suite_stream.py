@@ -227,7 +227,8 @@ def test_without_an_npu_everything_is_skipped_with_the_missing_piece(here: Strea
 
 
 def test_without_an_npu_the_environment_says_what_is_missing(here: Stream) -> None:
-    environment = next(event for event in here[0] if event["event"] == "environment")
+    assert [event["event"] for event in here[0][:2]] == ["begin", "environment"]
+    environment = here[0][1]
     assert environment["device"] is None
     assert environment["missing"][0]["kind"] == "pci-device"
     assert "kernel_log" in environment["facts"]
