@@ -14,7 +14,7 @@ from typing import Protocol
 
 from sqlalchemy.exc import DBAPIError
 
-from db.database import Database
+from db.database import Database, WriterBusyError
 from harness.bisect.record import (
     Judgement,
     Question,
@@ -61,7 +61,7 @@ class Watch:
 def run_campaign(
     database: Database, campaign_id: str, judge: Judge, search: Search, watch: Watch | None = None
 ) -> Answer:
-    """Take steps until the search has its answer, and record it. The caller holds the writer lock.
+    """Take steps until the search has its answer, and record it. The caller is ``leading`` (record.py).
 
     An exception of the judge (the laboratory cannot work, the user pressed ^C) leaves the campaign
     ``interrupted`` with all its steps; running it again continues. Raises LaboratoryError when the laboratory
@@ -86,7 +86,7 @@ def run_campaign(
             watch.stepped(step)
             failures.weigh(step, judgement, move)
     except BaseException as error:
-        with suppress(DBAPIError):  # a state left "running" is taken up again just as well
+        with suppress(DBAPIError, WriterBusyError):  # a state left "running" is taken up again just as well
             set_state(database, campaign_id, "interrupted", str(error) or type(error).__name__)
         raise
 

@@ -20,7 +20,7 @@ from sqlalchemy import select
 from db.database import Database
 from db.run_tables import Finding, Kernel, Result, Run
 from db.run_tables import Machine as MachineRow
-from harness.bisect.record import Judgement, Subject
+from harness.bisect.record import Judgement, Subject, writing
 from harness.bisect.search import Verdict
 from harness.errors import HarnessError
 from harness.evidence import Evidence
@@ -132,7 +132,7 @@ class RunJudge:
             build_id = known_build_id(session, candidate.release, "debian")
         request = RunRequest(candidate, requested=subject.id, known_build_id=build_id)
         evidence = run(self.machine, request, suite, folder, self.options, on_note=say)
-        with self.database.session() as session, session.begin():
+        with writing(self.database) as session:
             store_run(session, evidence)
         if evidence.judgement.verdict is RunVerdict.INTERRUPTED:
             raise KeyboardInterrupt  # the runner ended the run in order; now the campaign ends in order

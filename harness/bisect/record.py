@@ -6,9 +6,13 @@ questions, judgements and steps are plain values.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import fcntl
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 from typing import Any, ClassVar
 from uuid import uuid4
 
@@ -16,13 +20,16 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session, selectinload
 
 from db.base import utc_now
-from db.database import Database
+from db.database import Database, WriterBusyError
 from db.mail_tables import Change
 from db.run_tables import Campaign, CampaignStep
 from harness.bisect.origin import find_change
 from harness.bisect.search import Answer, History, Outcome, Search, Verdict
 from harness.errors import HarnessError
 
+#: Longest wait for another command that writes, in seconds; a campaign lasts long and writes rarely.
+WRITER_WAIT = 60.0
+WRITER_POLL = 0.2
 UNFINISHED = ("running", "interrupted")
 
 
@@ -30,6 +37,10 @@ class CampaignError(HarnessError):
     """What was asked cannot be searched; the text names the cause and the next step."""
 
     exit_code: ClassVar[int] = 2
+
+
+class CampaignBusyError(HarnessError):
+    """Another process takes this campaign's steps."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +118,44 @@ class Report:
     steps: tuple[Step, ...]
 
 
+@contextmanager
+def writing(database: Database) -> Iterator[Session]:
+    """One transaction under the single-writer lock, which is held for that long only.
+
+    Raises WriterBusyError when another command writes for longer than WRITER_WAIT.
+    """
+    deadline = time.monotonic() + WRITER_WAIT
+    with ExitStack() as stack:
+        while True:
+            try:
+                stack.enter_context(database.writer("bisect"))
+                break
+            except WriterBusyError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(WRITER_POLL)
+        with database.session() as session, session.begin():
+            yield session
+
+
+@contextmanager
+def leading(folder: Path, campaign_id: str) -> Iterator[None]:
+    """Be the only process that takes this campaign's steps; the lock dies with the process.
+
+    Raises CampaignBusyError when another one does.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / f"{campaign_id}.lock").open("w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise CampaignBusyError(
+                f"another process is at work on campaign {campaign_id}; "
+                f"`xdnawatch bisect show {campaign_id}` tells how far it is"
+            ) from error
+        yield
+
+
 def open_campaign(database: Database, question: Question, search: Search) -> tuple[str, bool]:
     """The id of the campaign for ``question`` and whether it goes on with an unfinished one."""
     if len(question.subjects) < 2:
@@ -114,7 +163,7 @@ def open_campaign(database: Database, question: Question, search: Search) -> tup
             f"between {question.good} and {question.bad} there is nothing to choose from; "
             "name two ends with at least one candidate after the good one"
         )
-    with database.session() as session, session.begin():
+    with writing(database) as session:
         query = (
             select(Campaign)
             .where(
@@ -181,7 +230,7 @@ def list_reports(database: Database) -> list[Report]:
 
 def record_step(database: Database, campaign_id: str, subject: Subject, judgement: Judgement) -> Step:
     """Store one judgement as the campaign's next step, in one transaction."""
-    with database.session() as session, session.begin():
+    with writing(database) as session:
         campaign = _get(session, campaign_id)
         number = 1 + max((row.number for row in campaign.steps), default=0)
         session.add(
@@ -202,7 +251,7 @@ def record_step(database: Database, campaign_id: str, subject: Subject, judgemen
 
 def void_steps(database: Database, campaign_id: str, numbers: Sequence[int]) -> None:
     """Let steps no longer count: they stay to be read, and their subjects are asked again."""
-    with database.session() as session, session.begin():
+    with writing(database) as session:
         campaign = _get(session, campaign_id)
         void = sorted({*campaign.detail.get("void", ()), *numbers})
         campaign.detail = {**campaign.detail, "void": void}
@@ -216,7 +265,7 @@ def next_number(database: Database, campaign_id: str) -> int:
 
 def set_state(database: Database, campaign_id: str, state: str, reason: str) -> None:
     """Store where the campaign stands."""
-    with database.session() as session, session.begin():
+    with writing(database) as session:
         campaign = _get(session, campaign_id)
         campaign.state = state
         campaign.reason = reason
@@ -224,7 +273,7 @@ def set_state(database: Database, campaign_id: str, state: str, reason: str) -> 
 
 def finish(database: Database, campaign_id: str, answer: Answer, reason: str) -> None:
     """Store the answer, and the culprit's Change where the tracker knows it."""
-    with database.session() as session, session.begin():
+    with writing(database) as session:
         campaign = _get(session, campaign_id)
         question = _question(campaign)
         suspects = [question.subjects[index] for index in answer.suspects]

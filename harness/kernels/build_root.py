@@ -12,12 +12,10 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import stat
-import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -26,6 +24,7 @@ from debian.debian_support import Version
 
 from harness.errors import HarnessError
 from lab.cache import build_folder
+from lab.leash import LeashedProcess
 from lab.machine import Completed
 from lab.packages.archive import unpack
 from lab.packages.download import NotOnMirrorError
@@ -206,23 +205,11 @@ def _completed(
         command = ["chroot", str(root), "/usr/bin/sh", "-c", inner, "sh", workspace.inside, *argv]
     environment = {"PATH": f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin:/usr/bin:/bin"}
     with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=stdout,
-            stderr=stderr,
-            env=environment,
-            start_new_session=True,
-        )
-        try:
+        # unshare's child dies with it (--kill-child), and with that the whole process namespace.
+        with LeashedProcess(command, stdout=stdout, stderr=stderr, env=environment) as process:
             status = process.wait(timeout)
-        except subprocess.TimeoutExpired as error:
-            raise BuildRootError(f"{argv[-1][:60]!r} in the build root ran past {timeout:.0f} s") from error
-        finally:
-            # unshare's child dies with it (--kill-child), and with that the whole process namespace.
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        if status is None:
+            raise BuildRootError(f"{argv[-1][:60]!r} in the build root ran past {timeout:.0f} s")
         return Completed(status, _tail(stdout), _tail(stderr))
 
 

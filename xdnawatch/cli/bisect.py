@@ -29,15 +29,16 @@ from harness.bisect.record import (
 from harness.bisect.search import Ask, Halving, Outcome, steps_bound
 from harness.bisect.subjects import DriverCommits, ReleasedKernels, check_test, commit_range, kernel_range
 from harness.kernels.build_root import open_build_root
+from harness.kernels.debian import stock_kernel
 from harness.kernels.history import DriverHistory
 from harness.kernels.module import ModuleBuilder
 from lab.inventory import resolve
 from lab.machine import Machine
 from lab.packages.store import PackageStore
-from lab.virtual.kernels import kernel
 from xdnawatch.cli.context import AppContext, JsonFlag, current
 from xdnawatch.cli.lab import open_store
 from xdnawatch.errors import ExitCode, UsageError
+from xdnawatch.runs import bring_in
 
 app = typer.Typer(help="Find the kernel or the driver commit that broke (or mended) a test.")
 
@@ -90,7 +91,8 @@ def bisect(
         raise UsageError("--history and --kernel go together: the repository, and the kernel to build for")
     check_test(test)
     session = current(context)
-    with session.database.writer("bisect"), open_store(session) as store:
+    bring_in(session)
+    with open_store(session) as store:
         target = _target(session, machine, store)
         question = _question(target.name, test, good, bad, history, base, store)
         campaign_id, resumed = open_campaign(session.database, question, Halving())
@@ -110,7 +112,8 @@ def resume(
     session = current(context)
     report = load_report(session.database, campaign)
     if report.outcome is None:
-        with session.database.writer("bisect"), open_store(session) as store:
+        bring_in(session)
+        with open_store(session) as store:
             target = _target(session, report.question.machine, store)
             _lead(session, campaign, load_question(session.database, campaign), target, store)
     _tell(session, load_report(session.database, campaign), as_json=as_json)
@@ -208,7 +211,7 @@ def _source(question: Question, store: PackageStore) -> KernelSource:
             "this campaign does not say which repository and kernel it is about; start it anew"
         )
     history = DriverHistory(Path(question.repository))
-    base = kernel(store, question.base_kernel)
+    base = stock_kernel(store, question.base_kernel)
     root = open_build_root(store, base.detail.get("package", "").rpartition(" ")[2], base.release)
     return DriverCommits(ModuleBuilder(root, history, base))
 
