@@ -90,8 +90,11 @@ class Aie2Firmware(Firmware):
         faults, name = self.around.faults, request.kind.name
         stray = faults.strike("dma-out-of-range", subject=name)
         if stray:
-            address = stray.integer("address")
-            self.dma_write("dma-out-of-range", address, b"\xee" * stray.integer("size"))
+            try:
+                data = b"\xee" * stray.integer("size")
+                self.around.memory.write_beyond(stray.integer("address"), data)
+            except DmaError as failure:
+                self.dma_failed("dma-out-of-range", failure)
         error = faults.strike("async-error", subject=name)
         if error:
             self._raise_async_error(error)
@@ -262,6 +265,10 @@ class Aie2Firmware(Firmware):
     def _execute_chain(self, request: Request) -> Answer:
         address, size, count = request.fields[-3:]
         context = self._context(request)
+        if not context.heap:
+            # Seen from the driver's restart after a timeout (facts section 7): the list cannot be found.
+            self.bad_request(request, "a chain before MAP_HOST_BUFFER")
+            return (Status.INVALID_INPUT_BUFFER, 0, Status.INVALID_INPUT_BUFFER)
         if size > commands.MAX_CHAIN:
             return (Status.INVALID_PARAMETER, 0, Status.INVALID_PARAMETER)
         if context.pasid:

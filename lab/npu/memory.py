@@ -148,6 +148,13 @@ class GuestMemory:
             else:
                 self._pwrite(window, window.file, start, part)
 
+    def write_beyond(self, address: int, data: bytes) -> None:
+        """Write where no window is, through the client: its IOMMU then sees a device that strays.
+
+        Raises DmaError when the client says no, as it should.
+        """
+        self._from_client().dma_write(address, data)
+
     def clear(self) -> None:
         """Forget all windows and close all files: the client is gone."""
         self._pages.clear()

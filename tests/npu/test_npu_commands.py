@@ -200,10 +200,19 @@ def test_a_context_with_a_pasid_is_out_of_reach_and_completes(serve: Serve) -> N
     lab = serve()
     driver = lab.driver()
     management = driver.boot()
-    _number, ring = driver.create_context(management, pasid=1)
+    number, ring = driver.create_context(management, pasid=1)
+    management.call(0x106, "<IQQ", number, 0x7F00_0000_0000, 64 << 20)
     payload = ring.call(0x18, "<IIQII", 0, 0, HEAP, 64, 2)
     assert struct.unpack("<III", payload) == OK
     assert lab.events("command")[-1]["work"] == ["opaque: the process's addresses"]
+
+
+def test_a_chain_before_the_heap_is_the_drivers_mistake(serve: Serve) -> None:
+    lab = serve()
+    driver = lab.driver()
+    _number, ring = driver.create_context(driver.boot())
+    assert struct.unpack("<III", ring.call(0x18, "<IIQII", 0, 0, HEAP, 64, 1))[0] != 0
+    assert "MAP_HOST_BUFFER" in lab.events("bad-request")[0]["reason"]
 
 
 def test_a_heap_of_several_chunks_is_one_range_of_device_addresses(bench: Bench) -> None:
