@@ -242,6 +242,10 @@ TABLE: Mapping[str, tuple[Row, ...]] = {
         Row("ok"),
         Row("EINVAL", ("7.1",), None, "change", "measured: a heap is a multiple of 64 MiB"),
     ),
+    "contexts-survive-fork": (
+        Row("destroyed"),
+        Row("kept", ("7.0",), None, "fix", "Remove amdxdna_flush()"),
+    ),
     "impossible-service@npu1": (Row("EINVAL"),),
     "impossible-service": (
         Row("ok"),

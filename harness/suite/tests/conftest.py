@@ -28,6 +28,7 @@ MARKERS = (
     "first: runs before the others, while the device is as its probe left it",
     "pm: waits for the device to sleep; only with --pm",
     "slow: takes seconds",
+    "last: runs after the others",
     "crash: known to kill some kernels; only with --crash, and last",
     "negative: a call that must be refused",
     "logs(pattern): may leave kernel log lines that match and would else count as damage",
@@ -102,6 +103,8 @@ def _rank(item: pytest.Item) -> int:
     """What needs the device untouched goes first, what may end the kernel last."""
     if item.get_closest_marker("first"):
         return 0
+    if item.get_closest_marker("last"):
+        return 3
     return 2 if item.get_closest_marker("crash") else 1
 
 
@@ -184,6 +187,15 @@ def expect(request: pytest.FixtureRequest, level: releases.Level) -> Expect:
         return expectation.row.value
 
     return look_up
+
+
+Carries = Callable[[str], bool]
+
+
+@pytest.fixture
+def carries(level: releases.Level) -> Carries:
+    """Whether this kernel is believed to behave as the newest row of a key, without asserting it."""
+    return lambda key: releases.expect(key, level).carried
 
 
 Attempt = Callable[..., str]

@@ -274,10 +274,36 @@ def _sync_imported(device: Device, share: Buffer, other: Device, attempt: Attemp
 
 
 @pytest.mark.negative
-def test_export_dev_buffer(device: Device, unit: Buffer, attempt: Attempt, expect: Expect) -> None:
-    """A buffer inside the heap is not shareable since 7.3 and 7.2.7."""
+def test_export_dev_buffer(device: Device, heap: Buffer, attempt: Attempt, expect: Expect) -> None:
+    """A buffer inside the heap is not shareable since 7.3 and 7.2.7.
+
+    Descriptor and handle are closed here and now: left to the end of the client, as older kernels allow, the
+    buffer is freed after its client (see test_exported_dev_buffer_and_its_client).
+    """
+    assert heap.size
+    handle = device.create_bo(uapi.Bo.DEV, uapi.PAGE)
     descriptors: list[int] = []
-    got = attempt(lambda: descriptors.append(device.export(unit.handle)))
+    got = attempt(lambda: descriptors.append(device.export(handle)))
     for descriptor in descriptors:
         os.close(descriptor)
+    device.free(handle)
     assert got == expect("export-dev-buffer")
+
+
+@pytest.mark.negative
+@pytest.mark.crash
+def test_exported_dev_buffer_and_its_client(node: str, record: Record, expect: Expect) -> None:
+    """A client ends with an exported heap buffer: without 9480dd7e the kernel uses it after it was freed."""
+    assert expect("export-dev-buffer") == "EOPNOTSUPP"
+
+    def end() -> object:
+        with Device(node) as client:
+            client.heap()
+            return client.export(client.create_bo(uapi.Bo.DEV, uapi.PAGE))
+
+    try:
+        got = as_user(os.getuid(), end)
+    except ChildError as error:
+        got = str(error)
+    record("result", got)
+    assert got == "EOPNOTSUPP"

@@ -338,8 +338,9 @@ def test_wait_ioctl(device: Device, context: Context, attempt: Attempt, expect: 
     assert attempt(lambda: device.ioctl(uapi.WAIT_CMD, argument)) == expect("wait-cmd")
 
 
-def test_after_fork(device: Device, context: Context, command: Buffer) -> None:
-    """A process that forked can go on submitting: its memory is copied on write, its mappings are shared."""
+def test_after_fork(device: Device, context: Context, command: Buffer, expect: Expect) -> None:
+    """A process that forked can go on submitting; before 7.0 the child's end destroyed its contexts."""
+    assert expect("contexts-survive-fork") == "kept"
     pid = os.fork()
     if pid == 0:
         os._exit(0)

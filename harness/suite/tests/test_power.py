@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import ctypes
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from harness.suite import guard, packets, uapi
+from harness.suite import contract, guard, packets, uapi
 from harness.suite.device import Buffer, Context, Device
-from harness.suite.tests.conftest import Record
+from harness.suite.tests.conftest import Expect, Record
 
 pytestmark = [pytest.mark.pm, pytest.mark.slow, pytest.mark.limit(40)]
 SLEEP_TIMEOUT = 20.0  # seconds: four times the driver's delay
@@ -40,6 +41,36 @@ def test_sleeps_when_idle(device: Device, asleep: Asleep, record: Record) -> Non
     began = time.monotonic()
     assert bytes(device.info(uapi.Info.FIRMWARE_VERSION, uapi.QueryFirmwareVersion())) == version
     record("wake_milliseconds", round((time.monotonic() - began) * 1000, 1))
+
+
+def test_telemetry_after_sleep(device: Device, asleep: Asleep, expect: Expect) -> None:
+    """The firmware itself answers after waking up, not only the driver's memory of it."""
+    if expect("telemetry") != "ok":
+        pytest.skip("no telemetry on this kernel")
+    asleep()
+    block = ctypes.create_string_buffer(uapi.PAGE)
+    uapi.TelemetryHeader.from_buffer(block).type = 1
+    device.info_at(uapi.Info.TELEMETRY, ctypes.addressof(block), len(block))
+    assert uapi.TelemetryHeader.from_buffer(block).map_num_elements > 0
+
+
+@pytest.mark.root
+def test_system_sleep_with_a_live_context(
+    device: Device, context: Context, command: Buffer, record: Record
+) -> None:
+    """All devices are suspended and resumed (pm_test=devices, s2idle) under a live context, which goes on."""
+    rehearsal, state = Path("/sys/power/pm_test"), Path("/sys/power/state")
+    if not rehearsal.exists() or "freeze" not in state.read_text("ascii"):
+        pytest.skip(contract.ENVIRONMENT_PREFIX + "pm: no /sys/power/pm_test (CONFIG_PM_DEBUG) or no s2idle")
+    assert device.run(context, command, packets.start_cu()) == uapi.Command.COMPLETED
+    rehearsal.write_text("devices", "ascii")
+    began = time.monotonic()
+    try:
+        state.write_text("freeze", "ascii")
+    finally:
+        rehearsal.write_text("none", "ascii")
+    record("seconds", round(time.monotonic() - began, 1))
+    assert device.run(context, command, packets.start_cu()) == uapi.Command.COMPLETED
 
 
 def test_command_after_sleep(

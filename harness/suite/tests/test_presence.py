@@ -91,6 +91,12 @@ def test_open_read_only(node: str) -> None:
     os.close(descriptor)
 
 
+@pytest.mark.last
+def test_end_of_the_client(device: Device) -> None:
+    """The client that all tests used is closed, and everything it made with it, without a trace."""
+    device.close()
+
+
 def test_unknown_ioctl(device: Device, record: Record) -> None:
     """A command number behind the table is refused by the DRM core with EINVAL."""
     request = uapi.request(uapi.READ_WRITE, 0x40 + 0x20, uapi.GetInfo)
