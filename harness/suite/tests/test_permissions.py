@@ -115,7 +115,9 @@ def test_user_memory_needs_the_right_to_lock(node: str, limit: int, error: str, 
 
 
 @pytest.mark.root
-def test_other_users_contexts_are_listed(node: str, context: Context, expect: Expect, record: Record) -> None:
+def test_other_users_contexts_are_listed(
+    node: str, bare_context: Context, expect: Expect, carries: Carries, record: Record
+) -> None:
     """Whether another user sees our context: measured, as the main line shows all."""
     if expect("get-array") != "ok" or not carries("contexts-survive-fork"):
         pytest.skip("contexts cannot be listed on this kernel, or end with any child of their process")
