@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from sqlalchemy.exc import DBAPIError
@@ -23,9 +23,11 @@ from harness.bisect.record import (
     finish,
     load_question,
     load_steps,
+    load_symptom,
     next_number,
     record_step,
     set_state,
+    set_symptom,
     void_steps,
 )
 from harness.bisect.search import Answer, Ask, Observation, Outcome, Search, Verdict
@@ -72,6 +74,7 @@ def run_campaign(
     history = question.history()
     set_state(database, campaign_id, "running", "")
     failures = Failures(database, campaign_id)
+    symptom = load_symptom(database, campaign_id)
     try:
         while True:
             steps = load_steps(database, campaign_id)
@@ -82,6 +85,10 @@ def run_campaign(
             subject = question.subjects[move.index]
             watch.asked(next_number(database, campaign_id), subject, move)
             judgement = judge.judge(subject, again=move.again, say=watch.said)
+            if judgement.error is not None and subject == question.bad_end and symptom is None:
+                symptom = judgement.error
+                set_symptom(database, campaign_id, symptom)
+            judgement = by_symptom(judgement, symptom)
             step = record_step(database, campaign_id, subject, judgement)
             watch.stepped(step)
             failures.weigh(step, judgement, move)
@@ -89,6 +96,17 @@ def run_campaign(
         with suppress(DBAPIError, WriterBusyError):  # a state left "running" is taken up again just as well
             set_state(database, campaign_id, "interrupted", str(error) or type(error).__name__)
         raise
+
+
+def by_symptom(judgement: Judgement, symptom: str | None) -> Judgement:
+    """A test that could not be prepared is bad when that is what the bad end shows, in the same words.
+
+    A regression may break the way to the test (a second open is refused with EBUSY) and never reach its
+    assertions; any other error on the way says nothing about this one.
+    """
+    if judgement.error is None or judgement.error != symptom:
+        return judgement
+    return replace(judgement, verdict=Verdict.BAD, reason=judgement.error)
 
 
 class Failures:

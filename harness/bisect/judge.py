@@ -13,18 +13,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from sqlalchemy import select
 
 from db.database import Database
-from db.run_tables import Finding, Kernel, Result, Run
+from db.run_tables import Environment, Finding, Kernel, Result, Run
 from db.run_tables import Machine as MachineRow
 from harness.bisect.record import Judgement, Subject, writing
 from harness.bisect.search import Verdict
 from harness.errors import HarnessError
 from harness.evidence import Evidence
-from harness.journal import new_run_id
+from harness.journal import EnvironmentRecord, new_run_id
 from harness.results import phases
 from harness.runner import RunOptions, RunRequest, run
 from harness.store import known_build_id, store_run
@@ -66,7 +66,7 @@ class Look:
 
 def verdict_of(look: Look) -> tuple[Verdict, str]:
     """Good, bad or skip, and why in one sentence."""
-    said = _last_line(look.message)
+    said = telling_line(look.message)
     if look.outcome == "passed":
         return Verdict.GOOD, "passed"
     if look.run_verdict in NOBODYS_FAULT or look.run_verdict is RunVerdict.ENVIRONMENT:
@@ -107,7 +107,11 @@ def one_test(test: str) -> Suite:
 
 @dataclass
 class RunJudge:
-    """Judges by running; every run is stored in the database before its verdict is used."""
+    """Judges by running; every run is stored in the database before its verdict is used.
+
+    A verdict is remembered only from runs in the same laboratory (QEMU, guest, device model) as a run that
+    this judge made itself: its first look is always a real one.
+    """
 
     machine: Machine
     test: str
@@ -115,6 +119,7 @@ class RunJudge:
     runs: Path
     database: Database
     options: RunOptions = field(default_factory=RunOptions)
+    _laboratory: Mapping[str, Any] | None = None
 
     def judge(self, subject: Subject, *, again: bool, say: Callable[[str], None]) -> Judgement:
         """Make, boot, run; or remember. See harness.bisect.campaign.Judge."""
@@ -134,9 +139,11 @@ class RunJudge:
         evidence = run(self.machine, request, suite, folder, self.options, on_note=say)
         with writing(self.database) as session:
             store_run(session, evidence)
+        self._laboratory = _laboratory_of(_environment_facts(evidence)) or self._laboratory
         if evidence.judgement.verdict is RunVerdict.INTERRUPTED:
             raise KeyboardInterrupt  # the runner ended the run in order; now the campaign ends in order
-        verdict, reason = verdict_of(look(evidence, self.test))
+        seen = look(evidence, self.test)
+        verdict, reason = verdict_of(seen)
         spent = phases(evidence.journal)
         return Judgement(
             verdict,
@@ -148,12 +155,16 @@ class RunJudge:
                 "test": spent["total"] - spent.get("boot", 0.0),
             },
             infrastructure=evidence.judgement.verdict in NOBODYS_FAULT,
+            error=clean(telling_line(seen.message), REASON_LIMIT) if seen.outcome == "error" else None,
         )
 
     def _remembered(self, candidate: Candidate, suite: Suite) -> Judgement | None:
         """The verdict of the newest run of the same kernel, module, test files and machine, if it had one."""
+        if self._laboratory is None:
+            return None
         query = (
-            select(Run)
+            select(Run, Environment.facts)
+            .join(Environment)
             .join(Kernel)
             .join(MachineRow)
             .where(
@@ -166,8 +177,8 @@ class RunJudge:
             .order_by(Run.started_at.desc())
         )
         with self.database.session() as session:
-            for row in session.scalars(query):
-                if row.faults or row.verdict is None:
+            for row, facts in session.execute(query):
+                if row.faults or row.verdict is None or _laboratory_of(facts) != self._laboratory:
                     continue
                 case = session.scalar(select(Result).where(Result.run_id == row.id, Result.test == self.test))
                 gap = session.scalar(
@@ -190,6 +201,18 @@ class RunJudge:
         return None
 
 
-def _last_line(message: str) -> str:
+def _environment_facts(evidence: Evidence) -> Mapping[str, Any] | None:
+    return next((r.facts for r in evidence.journal.records if isinstance(r, EnvironmentRecord)), None)
+
+
+def _laboratory_of(facts: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    """What the lab was, without what it chooses by kernel (the IOMMU)."""
+    lab = (facts or {}).get("lab")
+    return {name: value for name, value in lab.items() if name != "iommu"} if isinstance(lab, dict) else None
+
+
+def telling_line(message: str) -> str:
+    """The line of a pytest report that says what went wrong: its first "E   ..." line, else the last one."""
     lines = [line.strip() for line in message.splitlines() if line.strip()]
-    return lines[-1] if lines else ""
+    errors = [line[1:].strip() for line in lines if line.startswith("E ")]
+    return (errors or lines[-1:] or [""])[0]

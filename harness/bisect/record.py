@@ -70,6 +70,11 @@ class Question:
     repository: str | None = None
     mended: bool = False  # the first subject is the bad end
 
+    @property
+    def bad_end(self) -> Subject:
+        """The subject that the user says is bad."""
+        return self.subjects[0] if self.mended else self.subjects[-1]
+
     def history(self) -> History:
         """The subjects' graph for the search."""
         place = {subject.id: index for index, subject in enumerate(self.subjects)}
@@ -78,13 +83,18 @@ class Question:
 
 @dataclass(frozen=True)
 class Judgement:
-    """What the judge says of one subject. ``infrastructure``: the laboratory failed, not the subject."""
+    """What the judge says of one subject.
+
+    ``infrastructure``: the laboratory failed, not the subject. ``error``: the test could not be prepared, in
+    one line; such a judgement is a skip unless the campaign is about this very error.
+    """
 
     verdict: Verdict
     reason: str
     run_id: str | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)
     infrastructure: bool = False
+    error: str | None = None
 
 
 @dataclass(frozen=True)
@@ -255,6 +265,20 @@ def void_steps(database: Database, campaign_id: str, numbers: Sequence[int]) -> 
         campaign = _get(session, campaign_id)
         void = sorted({*campaign.detail.get("void", ()), *numbers})
         campaign.detail = {**campaign.detail, "void": void}
+
+
+def load_symptom(database: Database, campaign_id: str) -> str | None:
+    """The error that the campaign is about, None when it is about a failing test."""
+    with database.session() as session:
+        symptom: str | None = _get(session, campaign_id).detail.get("symptom")
+        return symptom
+
+
+def set_symptom(database: Database, campaign_id: str, error: str) -> None:
+    """Make the campaign one about this error."""
+    with writing(database) as session:
+        campaign = _get(session, campaign_id)
+        campaign.detail = {**campaign.detail, "symptom": error}
 
 
 def next_number(database: Database, campaign_id: str) -> int:
