@@ -249,8 +249,6 @@ TABLE: Mapping[str, tuple[Row, ...]] = {
     "impossible-service@npu1": (Row("EINVAL"),),
     "impossible-service": (
         Row("ok"),
-        Row(
-            "EINVAL", ("7.2",), None, "change", "Set default DPM level based on QoS 974d6764b76f, as measured"
-        ),
+        Row("EINVAL", ("7.2",), None, "change", "measured: between 7.1.13 and 7.2.12"),
     ),
 }
