@@ -39,9 +39,14 @@ class Missing:
     next_step: str
 
     @property
+    def sentence(self) -> str:
+        """Both in one."""
+        return f"{self.piece}; {self.next_step}"
+
+    @property
     def reason(self) -> str:
         """The reason of a skip; its prefix says that the machine lacks something, not the kernel."""
-        return f"{ENVIRONMENT_PREFIX}{self.piece}; {self.next_step}"
+        return ENVIRONMENT_PREFIX + self.sentence
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,105 @@
+"""XRT's Python module as tests: open the NPU, move data, run a kernel, compare what comes back."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from functools import partial
+from typing import Any
+
+from harness.inference.bench import Bench, Case, Detected
+from harness.inference.commands import Ran, program_answer
+from harness.inference.metrics import Installed, Metric, Missing, Report, failed, passed, skipped, unreadable
+from harness.inference.printed import number, word_of
+
+AMD_MODULES = "/opt/xilinx/xrt/python"
+COMPLETED = "ERT_CMD_STATE_COMPLETED"
+NO_KERNEL = Missing(
+    "no compiled kernel for pyxrt is named",
+    "name one by --kernel XCLBIN,NAME,INSTRUCTIONS,INPUT...,EXPECTED (paths on the machine)",
+)
+
+
+def _ask(bench: Bench, what: str, timeout: float, *, watch: bool = False, **request: Any) -> Ran:
+    return bench.commands.run_one(
+        bench.commands.python_program(
+            "pyxrt_check.py",
+            {"what": what, "bdf": bench.state.bdf, **request},
+            environment={"PYTHONPATH": f"{bench.commands.root}:{AMD_MODULES}"},
+            timeout=timeout,
+            watch=bench.watched_node if watch else None,
+        )
+    )
+
+
+def detect(bench: Bench) -> Detected:
+    """The module, importable by the machine's Python; it has no version of its own."""
+    answer = program_answer(_ask(bench, "version", bench.timeouts.detect))
+    if answer.get("module"):
+        return Installed("pyxrt", "unknown", word_of(answer["module"], 300))
+    why = word_of(answer.get("absent"), 300) or "its import ended Python"
+    return Missing(
+        f"the Python module pyxrt cannot be imported ({why})",
+        "install it for the machine's python3 (Debian: python3-xrt from backports; AMD: in xrt-base)",
+    )
+
+
+def run(bench: Bench, found: Detected, what: str) -> Report:
+    """One of the programs; an exception of XRT is a failure."""
+    obstacle = found if isinstance(found, Missing) else bench.state.obstacle
+    if obstacle:
+        return skipped(obstacle)
+    request: dict[str, Any] = {}
+    if what == "kernel":
+        if bench.options.kernel is None:
+            return skipped(NO_KERNEL)
+        request = asdict(bench.options.kernel) | {"wait_ms": int(bench.timeouts.pyxrt * 500)}
+    ran = _ask(bench, what, bench.timeouts.pyxrt, watch=what == "kernel", **request)
+    answer = program_answer(ran)
+    if answer.get("error"):
+        return failed(f"XRT says {word_of(answer['error'], 500)}")
+    if not ran.ok or not answer:
+        return failed(f"the program with pyxrt {ran.told}")
+    if what == "device":
+        return _device(bench, answer)
+    return _buffers(answer) if what == "buffer" else _kernel(answer, ran)
+
+
+def _device(bench: Bench, answer: dict[str, Any]) -> Report:
+    name, vbnv = word_of(answer.get("name")), bench.state.vbnv
+    if vbnv and name != vbnv:
+        return failed(f"pyxrt names the NPU {name!r}, sysfs {vbnv!r}")
+    return passed(bdf=word_of(answer.get("bdf")), name=name)
+
+
+def _buffers(answer: dict[str, Any]) -> Report:
+    wrong = answer.get("wrong")
+    if not isinstance(wrong, list):
+        return unreadable("the program with pyxrt gave no answer about its buffers")
+    if wrong:
+        return failed(f"data came back different: {word_of(str(wrong), 400)}")
+    return passed(sizes=answer.get("sizes"))
+
+
+def _kernel(answer: dict[str, Any], ran: Ran) -> Report:
+    facts: dict[str, Any] = {"state": word_of(answer.get("state")), "bytes": answer.get("bytes")}
+    if ran.watched:
+        facts["driver"] = ran.watched.as_json()
+    if facts["state"] != COMPLETED:
+        return failed(f"the command ended in state {facts['state'] or 'unknown'}", **facts)
+    if answer.get("first") is not None:
+        return failed(f"the output differs from byte {word_of(answer['first'])} on", **facts)
+    seconds = number(answer.get("seconds"))
+    return passed([] if seconds is None else [Metric("latency", seconds * 1e6, "us", "lower")], **facts)
+
+
+def cases(bench: Bench, found: Detected) -> list[Case]:
+    """Open, move data, compute."""
+    titles = {
+        "device": "pyxrt opens the NPU and names it as sysfs does",
+        "buffer": "data written to buffers comes back unchanged",
+        "kernel": "a kernel's output is what it must be, byte for byte",
+    }
+    names = {"device": "device", "buffer": "buffer-data", "kernel": "kernel-data"}
+    return [
+        Case("pyxrt", names[what], title, partial(run, bench, found, what)) for what, title in titles.items()
+    ]
