@@ -135,7 +135,7 @@ def past_runs(session: Session) -> list[PastRun]:
         .where(tables.Run.suite == SUITE)
     )
     found = []
-    for run, machine, facts in session.execute(query).tuples():
+    for run, machine, facts in session.execute(query):
         if run.faults:
             continue
         lab = (facts or {}).get("lab") or {}

@@ -71,7 +71,7 @@ def store_run(session: Session, evidence: Evidence) -> tables.Run:
 
 def store_missing(session: Session, runs: Path) -> Stored:
     """Bring in every run folder that the database lacks or knows only as running. The caller commits."""
-    known = dict(session.execute(select(tables.Run.id, tables.Run.state)).tuples().all())
+    known = {row.id: row.state for row in session.execute(select(tables.Run.id, tables.Run.state))}
     stored, interrupted, unreadable = [], [], []
     for folder in run_folders(runs):
         if known.get(folder.name, "running") != "running":

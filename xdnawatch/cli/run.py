@@ -289,7 +289,7 @@ def list_runs(
     if verdict is not None:
         query = query.where(tables.Run.verdict == verdict)
     with app.database.session() as session:
-        rows = session.execute(query.order_by(tables.Run.id.desc()).limit(last)).tuples().all()
+        rows = session.execute(query.order_by(tables.Run.id.desc()).limit(last)).all()
     if as_json:
         app.emit(
             [
