@@ -11,17 +11,57 @@ import importlib.metadata
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-import click
 import typer
+from typer.core import TyperGroup
 
 from xdnawatch.cli.context import AppContext
 from xdnawatch.errors import ExitCode, exit_code_for, sentence_for
 from xdnawatch.settings import load_settings
 
+# Which module of this package brings which command. A module is imported when its command is asked for:
+# `xdnawatch track` does not wait for QEMU's code, nor a completion for SQLAlchemy.
+COMMANDS = {
+    "track": "track",
+    "run": "run",
+    "runs": "run",
+    "nightly": "nightly",
+    "bisect": "bisect",
+    "compare": "publish",
+    "publish": "publish",
+    "lab": "lab",
+    "demo": "demo",
+}
+
+
+class RoomGroup(TyperGroup):
+    """The root command: its commands come from the modules of the rooms."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """In the order of a day's work."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Import the module and take the command from it."""
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"xdnawatch.cli.{COMMANDS[cmd_name]}")
+        part = typer.Typer()
+        if hasattr(module, "register"):
+            module.register(part)
+            part.callback()(lambda: None)  # keeps a lone command from becoming the whole program
+        else:
+            part.add_typer(module.app, name=cmd_name)
+            part.callback()(lambda: None)
+        group = typer.main.get_command(part)
+        assert isinstance(group, TyperGroup)
+        return group.get_command(ctx, cmd_name)
+
+
 app = typer.Typer(
     name="xdnawatch",
+    cls=RoomGroup,
     no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
@@ -70,39 +110,11 @@ def root(
     context.obj = AppContext(settings=load_settings(config, database_url=database), quiet=quiet)
 
 
-COMMANDS = ("track", "run", "nightly", "bisect", "publish", "lab", "demo")
-
-
-def _register() -> None:
-    """Let every command module add its commands to the program."""
-    for name in COMMANDS:
-        try:
-            module = importlib.import_module(f"xdnawatch.cli.{name}")
-        except ModuleNotFoundError as error:
-            if error.name != f"xdnawatch.cli.{name}":
-                raise
-            continue
-        if hasattr(module, "register"):
-            module.register(app)
-        else:
-            app.add_typer(module.app, name=name)
-
-
 def main() -> None:
     """Entry point of the `xdnawatch` program."""
-    _register()
-    command = typer.main.get_command(app)
     try:
-        status = command.main(prog_name="xdnawatch", standalone_mode=False)
-    except click.exceptions.Abort:
-        _say("interrupted; the same command resumes")
-        sys.exit(ExitCode.INTERRUPTED)
-    except KeyboardInterrupt:
-        _say("interrupted; the same command resumes")
-        sys.exit(ExitCode.INTERRUPTED)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(ExitCode.USAGE)
+        # Typer itself ends the program for a usage error (2), --help (0) and Ctrl-C (130).
+        app(prog_name="xdnawatch")
     except BrokenPipeError:
         # The reader of our output left (`| head`): not an error. Keep the interpreter from flushing again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -113,7 +125,6 @@ def main() -> None:
             raise
         _say(f"error: {sentence_for(error)}")
         sys.exit(code)
-    sys.exit(status if isinstance(status, int) else ExitCode.FINE)
 
 
 def _say(text: str) -> None:
