@@ -10,16 +10,16 @@ from dataclasses import dataclass
 
 from tracker.mail.headers import Address, parse_address
 
-# The keys of trailers that matter: "Reviewed-by: X", "Fixes: 123 (...)", "Link: https://...".
+# The keys of trailers that matter: "Reviewed-by: X", "Fixes: 123 (...)", "Link: https://...". The literal
+# line feed in front lets the expression engine search for it; "^" would be tried at every character.
 _TRAILER = re.compile(
-    r"^((?:[A-Z][a-zA-Z]+(?:-[a-zA-Z]+)*-(?:by|to|of))|Fixes|Link|Closes|Cc|Message-ID|Message-Id"
-    r"|change-id|Change-Id|base-commit|Supersedes|Upstream|Lore):[ \t]+(\S[^\n]*)$",
-    re.MULTILINE,
+    r"\n((?:[A-Z][a-zA-Z]+(?:-[a-zA-Z]+)*-(?:by|to|of))|Fixes|Link|Closes|Cc|Message-ID|Message-Id"
+    r"|change-id|Change-Id|base-commit|Supersedes|Upstream|Lore):[ \t]+(\S[^\n]*)"
 )
 # Where a patch's message ends and the remarks begin.
-_CUT = re.compile(r"^---[ \t]*$", re.MULTILINE)
-# The first line of a diff.
-_DIFF = re.compile(r"^(?:diff --git \S|--- (?:a/|/dev/null|\S+\n\+\+\+ )|Index: \S)", re.MULTILINE)
+_CUT = re.compile(r"\n---[ \t]*\n")
+# A diff without git's own first line: "--- drivers/x.c", "+++ drivers/x.c".
+_PLAIN_DIFF = re.compile(r"\n--- [^\n]+\n\+\+\+ \S")
 # A diffstat line: " drivers/accel/amdxdna/aie2_pm.c | 12 +++--".
 _DIFFSTAT = re.compile(r"^ (?:\.\.\.)?(\S+?)(?: => \S+)?\s+\|\s+(?:\d+ ?[+-]*|Bin .*)$", re.MULTILINE)
 # "change-id: X" alone on its line, never "prerequisite-change-id".
@@ -53,10 +53,10 @@ class PatchText:
 
 def split_patch(body: str) -> PatchText:
     """Take a patch mail's body apart."""
-    found = _DIFF.search(body)
-    head, diff = (body[: found.start()], body[found.start() :]) if found else (body, "")
-    cut = _CUT.search(head)
-    message, remarks = (head[: cut.start()], head[cut.end() :]) if cut else (head, "")
+    start = _diff_start(body)
+    head, diff = (body, "") if start is None else (body[:start], body[start:])
+    cut = _CUT.search(head) if "\n---" in head else None
+    message, remarks = (head[: cut.start() + 1], head[cut.end() :]) if cut else (head, "")
     author, message = _in_body_from(message)
     return PatchText(author, message, remarks, diff, tuple(_trailers(message)))
 
@@ -68,7 +68,7 @@ def reply_trailers(body: str) -> tuple[tuple[str, str], ...]:
 
 def has_diff(body: str) -> bool:
     """Whether an unquoted diff is in the text."""
-    return _DIFF.search(body) is not None
+    return _diff_start(body) is not None
 
 
 def diffstat_paths(text: str) -> tuple[str, ...]:
@@ -91,6 +91,8 @@ def linked_messages(text: str) -> tuple[str, ...]:
 
 def upstream_commit(message: str) -> str | None:
     """The mainline commit a stable backport or a ``cherry-pick -x`` names."""
+    if "ommit " not in message:
+        return None
     found = _UPSTREAM.search(message)
     if found is not None:
         return (found[1] or found[2]).lower()
@@ -111,7 +113,17 @@ def reverted_title(title: str) -> str | None:
 
 
 def _trailers(text: str) -> list[tuple[str, str]]:
-    return [(key, value.strip()) for key, value in _TRAILER.findall(text)]
+    return [(key, value.strip()) for key, value in _TRAILER.findall("\n" + text)]
+
+
+def _diff_start(body: str) -> int | None:
+    """Where the first line of the first unquoted diff begins."""
+    start = 0 if body.startswith("diff --git ") else body.find("\ndiff --git ") + 1 or None
+    if "\n+++ " in body:
+        plain = _PLAIN_DIFF.search(body, 0, len(body) if start is None else start)
+        if plain is not None:
+            return plain.start() + 1
+    return start
 
 
 def _in_body_from(message: str) -> tuple[Address | None, str]:

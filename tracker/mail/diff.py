@@ -23,12 +23,15 @@ _TRIVIAL = frozenset({"{", "}", "};", "return0;", "break;", "else", "}else{", "/
 
 @dataclass(frozen=True)
 class FileDiff:
-    """One file of a diff. ``path`` is the new name (the old one of a deleted file)."""
+    """One file of a diff. ``path`` is the new name (the old one of a deleted file); ``lines`` its hunks'."""
 
     path: str
-    added: tuple[str, ...]
-    removed: tuple[str, ...]
+    lines: tuple[str, ...]
     headings: tuple[str, ...]
+
+    def changed(self, sign: str) -> list[str]:
+        """The lines added ("+") or removed ("-"), without the sign."""
+        return [line[1:] for line in self.lines if line[:1] == sign]
 
 
 @dataclass(frozen=True)
@@ -50,8 +53,8 @@ class Diff:
         """crc32 of each changed line with its sign, without white space: for similarity."""
         found: set[int] = set()
         for one in self.files:
-            for sign, lines in (("+", one.added), ("-", one.removed)):
-                for line in lines:
+            for sign in "+-":
+                for line in one.changed(sign):
                     squeezed = line.translate(_SPACE)
                     if squeezed and squeezed not in _TRIVIAL:
                         found.add(zlib.crc32(f"{sign}{squeezed}".encode("utf-8", "replace")))
@@ -70,9 +73,8 @@ class _File:
     header: list[str]
     old: str = ""
     new: str = ""
-    lines: list[str] = field(default_factory=list)  # "---", "+++" and hunk lines, for the patch id
-    added: list[str] = field(default_factory=list)
-    removed: list[str] = field(default_factory=list)
+    marks: list[str] = field(default_factory=list)  # "--- a/x", "+++ b/x"
+    lines: list[str] = field(default_factory=list)
     headings: list[str] = field(default_factory=list)
     binary: bool = False
 
@@ -80,6 +82,10 @@ class _File:
     def path(self) -> str:
         name = self.new if self.new and self.new != "/dev/null" else self.old
         return name or _path_of_header(self.header[0])
+
+    def take_marks(self, old: str, new: str) -> None:
+        self.marks = [old, new]
+        self.old, self.new = _name(old[4:]), _name(new[4:])
 
 
 def parse_diff(text: str) -> Diff:
@@ -90,93 +96,90 @@ def parse_diff(text: str) -> Diff:
     """
     files: list[_File] = []
     current: _File | None = None
-    before = after = 0
     damaged: str | None = None
     lines = text.split("\n")
     position, end = 0, len(lines)
     while position < end:
         line = lines[position]
         position += 1
-        if before > 0 or after > 0:
-            assert current is not None
-            sign = line[:1]
-            if sign == "+":
-                after -= 1
-                current.added.append(line[1:])
-            elif sign == "-":
-                before -= 1
-                current.removed.append(line[1:])
-            elif sign == " " or line == "" or line == "\r":
-                if line == "" and position == end:
-                    damaged = f"the diff of {current.path} is cut short"
-                    break
-                before -= 1
-                after -= 1
-                line = line or " "
-            elif sign == "\\":
-                current.lines.append(line)
-                continue
-            else:
-                damaged = f"a hunk of {current.path} is broken at {line[:60]!r}"
-                break
-            current.lines.append(line)
-            continue
         if line.startswith("diff --git "):
             if len(files) >= MAX_FILES:
                 damaged = f"more than {MAX_FILES} files"
                 break
             current = _File(header=[line])
             files.append(current)
-        elif current is None:
-            # A diff without git's header: "--- a/file" directly followed by "+++ b/file".
-            if line.startswith("--- ") and position < end and lines[position].startswith("+++ "):
-                old, new = _name(line[4:]), _name(lines[position][4:])
-                current = _File(header=[f"diff --git a/{old} b/{new}"], old=old, new=new)
-                current.lines += [line, lines[position]]
-                files.append(current)
-                position += 1
-        elif line.startswith("@@ -") and (hunk := _HUNK.match(line)):
-            before, after = int(hunk[1] or 1), int(hunk[2] or 1)
-            current.headings.append(hunk[3])
         elif line.startswith("--- ") and position < end and lines[position].startswith("+++ "):
-            if current.lines:  # a further file without git's header
-                current = _File(header=[f"diff --git {line[4:]} {lines[position][4:]}"])
+            if current is None or current.marks:  # a file without git's header
+                current = _File(header=[f"diff --git a/{_name(line[4:])} b/{_name(lines[position][4:])}"])
                 files.append(current)
-            current.old, current.new = _name(line[4:]), _name(lines[position][4:])
-            current.lines += [line, lines[position]]
+            current.take_marks(line, lines[position])
             position += 1
+        elif current is None:
+            continue
+        elif line.startswith("@@ -") and (hunk := _HUNK.match(line)):
+            current.headings.append(hunk[3])
+            position, damaged = _take_hunk(current, lines, position, int(hunk[1] or 1), int(hunk[2] or 1))
+            if damaged is not None:
+                break
+        elif current.marks:
+            if line.startswith("-- ") or line == "--":
+                break  # a mail's signature
         elif line.startswith(("GIT binary patch", "Binary files ")):
             current.binary = True
-        elif not current.lines and line[:1].isalpha():
+        elif line[:1].isalpha():
             current.header.append(line)
-        elif current.lines and line[:1] != "\\" and not current.binary:
-            current_done = line.startswith("-- ") or line == "--"
-            if current_done:
-                break
-    if before > 0 or after > 0:
-        damaged = damaged or "the diff is cut short"
     if not files:
         return EMPTY
     return Diff(
-        files=tuple(FileDiff(f.path, tuple(f.added), tuple(f.removed), tuple(f.headings)) for f in files),
+        files=tuple(FileDiff(one.path, tuple(one.lines), tuple(one.headings)) for one in files),
         diff_hash=None if damaged else _diff_hash(files),
         patch_id=None if damaged else _patch_id(files),
         damaged=damaged,
     )
 
 
+def _take_hunk(
+    current: _File, lines: list[str], start: int, before: int, after: int
+) -> tuple[int, str | None]:
+    """Read a hunk of so many old and new lines; (position behind it, what was wrong)."""
+    position, end = start, len(lines)
+    problem: str | None = None
+    while before > 0 or after > 0:
+        if position >= end:
+            problem = f"the diff of {current.path} is cut short"
+            break
+        sign = lines[position][:1]
+        if sign == "+":
+            after -= 1
+        elif sign == "-":
+            before -= 1
+        elif sign == " ":
+            before -= 1
+            after -= 1
+        elif sign in ("", "\r"):  # a context line whose only blank was stripped on the way
+            if position == end - 1:
+                problem = f"the diff of {current.path} is cut short"
+                break
+            before -= 1
+            after -= 1
+        elif sign != "\\":
+            problem = f"a hunk of {current.path} is broken at {lines[position][:60]!r}"
+            break
+        position += 1
+    current.lines += lines[start:position]
+    return position, problem
+
+
 def _diff_hash(files: list[_File]) -> str | None:
-    """sha1 over the files by path, each with its changed lines stripped of white space."""
+    """sha1 over the files by path, each with its removed, then its added lines, without white space."""
     digest = hashlib.sha1(usedforsecurity=False)
     some = False
     for one in sorted(files, key=lambda f: f.path):
-        digest.update(f"\0{one.path}\0".encode("utf-8", "replace"))
-        for sign, lines in (("-", one.removed), ("+", one.added)):
-            for line in lines:
-                squeezed = line.translate(_SPACE)
-                if squeezed:
-                    some = True
-                    digest.update(f"{sign}{squeezed}\n".encode("utf-8", "replace"))
+        removed = [line for line in one.lines if line[:1] == "-"]
+        added = [line for line in one.lines if line[:1] == "+"]
+        some = some or bool(removed) or bool(added)
+        text = "\0".join([one.path, *removed, "", *added]).translate(_SPACE)
+        digest.update(text.encode("utf-8", "replace"))
     return digest.hexdigest() if some else None
 
 
@@ -185,25 +188,23 @@ def _patch_id(files: list[_File]) -> str | None:
     if any(one.binary for one in files):
         return None
     total = bytearray(20)
-    hashed = bytearray()
+    pending = ""
     for one in files:
-        for line in one.header:
-            if not line.startswith("index "):
-                hashed += line.translate(_SPACE).encode("utf-8", "surrogateescape")
-        for line in one.lines:
-            if line[:2] != "\\ ":
-                hashed += line.translate(_SPACE).encode("utf-8", "surrogateescape")
-        if one.lines:  # git flushes at the header after a hunk, not after a header-only file
-            _add(total, hashed)
-            hashed.clear()
-    _add(total, hashed)
+        header = [line for line in one.header if not line.startswith("index ")]
+        lines = [line for line in one.lines if line[:2] != "\\ "]
+        pending += "".join([*header, *one.marks, *lines]).translate(_SPACE)
+        if one.marks:  # git flushes at the header after a hunk, not after a header-only file
+            _add(total, pending)
+            pending = ""
+    _add(total, pending)
     return total.hex()
 
 
-def _add(total: bytearray, hashed: bytearray) -> None:
+def _add(total: bytearray, text: str) -> None:
     """flush_one_hunk: add the hash to the sum with carry from low to high index."""
     carry = 0
-    for index, byte in enumerate(hashlib.sha1(hashed, usedforsecurity=False).digest()):
+    digest = hashlib.sha1(text.encode("utf-8", "surrogateescape"), usedforsecurity=False).digest()
+    for index, byte in enumerate(digest):
         carry += total[index] + byte
         total[index] = carry & 0xFF
         carry >>= 8
