@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.qemu, pytest.mark.slow, pytest.mark.timeout(600)]
 VERSION = "7.3.4"
 PATIENCE = 500.0  # seconds for one command, on a busy machine without KVM
 
-# A suite that does to the guest what a bad kernel would do, test by test. Its words are harness.suite.contract's.
+# A suite that does to the guest what a bad kernel would do. Its words are those of harness.suite.contract.
 PLAY = """\
 import json, sys, time
 TESTS = sys.argv[1:] or ["t.py::good", "t.py::{bad}", "t.py::after"]
@@ -35,7 +35,8 @@ def say(event, **fields):
     sys.stdout.flush()
     count += 1
 if not sys.argv[1:]:
-    say("collected", tests=[dict(id=t, title=t, markers=[], suspect=None) for t in TESTS], deselected=0, more=False)
+    rows = [dict(id=t, title=t, markers=[], suspect=None) for t in TESTS]
+    say("collected", tests=rows, deselected=0, more=False)
 for test in TESTS:
     say("start", id=test)
     with open("/dev/kmsg", "w") as kmsg:
