@@ -28,6 +28,7 @@ from lab.workfolder import work_folder
 
 GENERATIONS = ("npu1", "npu4", "npu5", "npu6")
 POLL = 0.1  # seconds between looks at a guest that boots
+ENDING = 1.0  # seconds between the loss of a connection and the end of QEMU that caused it
 BANNER_TIMEOUT = 1.5  # seconds for "SSH-"; QEMU's network accepts a connection before the guest listens
 DRIVER_TIMEOUT = 30.0  # seconds for modprobe amdxdna; a driver that hangs still gives a session
 NONCE = re.compile(r"^[A-Za-z0-9_.-]{1,64}$")
@@ -177,6 +178,7 @@ class Boot:
             self._control = Qmp(path)
             return self._control, self._control.forwarded_port()
         except LabError:
+            self._process.wait(ENDING)  # a QEMU that refuses its command line closes the channel, then ends
             self._check()
             raise
 
@@ -221,7 +223,7 @@ class Boot:
         except ShellTimeoutError:
             return False
         except ShellLostError:
-            time.sleep(POLL)
+            self._process.wait(ENDING)
             self._check()
             raise
         return True

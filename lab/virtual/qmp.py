@@ -42,7 +42,11 @@ class Qmp:
         self._closed = False
         self._reader = threading.Thread(target=self._read, name="qmp", daemon=True)
         self._reader.start()
-        self.command("qmp_capabilities")
+        try:
+            self.command("qmp_capabilities")
+        except LabError:
+            self.close()
+            raise
 
     def _read(self) -> None:
         with contextlib.suppress(OSError, ValueError), self._socket.makefile("rb") as file:

@@ -63,12 +63,17 @@ def deb_of(data_tar: bytes, *, name: str = "p", version: str = "1", compression:
 
 
 def simple_deb(files: dict[str, bytes], *, name: str = "p", version: str = "1") -> bytes:
-    return deb_of(tar_of([file_entry(f"./{path}") for path in files], {f"./{p}": c for p, c in files.items()}),
-                  name=name, version=version)  # fmt: skip
+    contents = {f"./{path}": content for path, content in files.items()}
+    return deb_of(tar_of([file_entry(path) for path in contents], contents), name=name, version=version)
+
+
+class _QuietServer(ThreadingHTTPServer):
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client that left early is part of the tests."""
 
 
 class Mirror:
-    """``files`` maps a path below /debian/ to its bytes; ``cut`` paths break after so many bytes, once each."""
+    """``files``: path below /debian/ -> bytes; ``cut``: path -> bytes after which its next answer breaks."""
 
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}
@@ -84,10 +89,13 @@ class Mirror:
             def do_GET(self) -> None:
                 mirror.answer(self)
 
-            def log_message(self, format: str, *args: object) -> None:
+            def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+            def log_error(self, *words: object) -> None:
+                pass
+
+        self._server = _QuietServer(("127.0.0.1", 0), Handler)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
         self.address = f"http://127.0.0.1:{self._server.server_address[1]}/debian"
 
@@ -112,8 +120,18 @@ class Mirror:
         if cut is not None:
             request.close_connection = True
 
-    def add(self, suite: str, name: str, deb: bytes, *, version: str = "1", depends: str = "", provides: str = "",
-            listed: bool = True, folder: str = "pool/main/x") -> str:  # fmt: skip
+    def add(
+        self,
+        suite: str,
+        name: str,
+        deb: bytes,
+        *,
+        version: str = "1",
+        depends: str = "",
+        provides: str = "",
+        listed: bool = True,
+        folder: str = "pool/main/x",
+    ) -> str:
         """Put a package into the pool, and into a suite's index when ``listed``."""
         path = f"{folder}/{name}_{version}_amd64.deb"
         self.files[path] = deb

@@ -208,6 +208,7 @@ def shell(
 ) -> None:
     """Boot a machine and open an interactive shell on it; the machine ends with the shell."""
     session = current(context)
+    faults = tuple(parse_fault(text) for text in fault or ())
     with open_store(session) as store:
         target = resolve(machine, session.settings.machine, store)
         candidate = None
@@ -216,7 +217,6 @@ def shell(
         elif version is not None:
             raise UsageError(f"{target.name} runs what it runs: leave out --kernel")
     with tempfile.TemporaryDirectory(prefix="xdnw-shell-") as folder:
-        faults = tuple(parse_fault(text) for text in fault or ())
         request = BootRequest(candidate, uuid.uuid4().hex[:12], Path(folder), faults, progress=session.note)
         with target.boot(request) as booted:
             assert isinstance(booted.shell, SshShell), "every machine of this lab is reached by ssh"
