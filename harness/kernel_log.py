@@ -24,6 +24,7 @@ ECHO_LINES = 20  # after the end of a report, in which its registers may be repe
 TEXT_LIMIT = 6_000  # characters of a finding's text
 FINDINGS_LIMIT = 400  # of one log
 SAME_LIMIT = 40  # findings of one signature during one test
+LASTING = frozenset({"ok", "probe-fail", "load-fail"})  # severities that describe how the driver came up
 LINES_LIMIT = 5_000_000  # of one log
 
 # "<3>[   12.345678] text": level and time as the console and our kernel.log write them; the caller's thread
@@ -171,8 +172,8 @@ def scan(
 ) -> Scan:
     """Classify the lines of one log; ``log`` is the name findings carry.
 
-    ``nonce``: only marks with it are believed. ``windows``: used where the log has no mark. ``since``:
-    lines the kernel stamped earlier belong to no run of ours and are passed over.
+    ``nonce``: only marks with it are believed. ``windows``: used where the log has no mark. ``since``: what
+    the kernel stamped earlier is not the run's, except how the driver came up (it explains what follows).
     """
     scanner = _Scanner(log, signatures, nonce)
     number = 0
@@ -180,12 +181,13 @@ def scan(
         if number > LINES_LIMIT:
             scanner.dropped += 1
             break
-        line = parse_line(raw)
-        if since is not None and line.time is not None and line.time < since:
-            continue
-        scanner.take(number, line)
+        scanner.take(number, parse_line(raw))
     scanner.close_block()
-    findings = scanner.findings
+    findings = [
+        finding
+        for finding in scanner.findings
+        if since is None or finding.time is None or finding.time >= since or finding.severity in LASTING
+    ]
     if not scanner.marked and windows:
         findings = [replace(finding, test=test_at(windows, finding.time)) for finding in findings]
     return Scan(tuple(findings), number, scanner.dropped, scanner.marked)

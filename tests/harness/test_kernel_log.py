@@ -172,6 +172,8 @@ def test_without_marks_the_clock_decides() -> None:
 def test_lines_from_before_the_run_are_not_the_runs() -> None:
     assert findings(OOPS, since=1000.0) == []
     assert len(findings(OOPS, since=1.0)) == 1
+    probe = "[    5.000000] amdxdna 0000:c6:00.1: [drm] *ERROR* aie2_hw_start: firmware is not alive\n"
+    assert [f.signature for f in findings(probe + OOPS, since=1000.0)] == ["fw-not-alive"], "it explains"
 
 
 def test_the_serial_console_adds_only_what_the_log_lacks() -> None:

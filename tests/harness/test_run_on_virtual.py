@@ -105,7 +105,7 @@ def test_a_kernel_is_booted_proved_and_judged(place: Path) -> None:
     assert len(proofs["kernel-build-id"]["seen"]) == 40
     assert proofs["module-origin"]["seen"] == "in-tree"
     assert facts["environment"]["lab"]["device_model"]
-    assert signatures(facts)["driver-ready"] == {None}
+    assert None in signatures(facts)["driver-ready"], "at boot, outside of every test"
     assert facts["problems"] == []
     assert {"boot", "prove", "suite", "collect", "total"} <= set(facts["seconds"])
     log = (Path(facts["folder"]) / "kernel.log").read_text()

@@ -82,3 +82,39 @@ def test_a_killed_run_is_reported_by_the_next_command_with_its_results(place: Pa
     assert sum(result["outcome"] == "skipped" for result in facts["results"]) >= 3
     assert any(result["outcome"] == "not-run" for result in facts["results"])
     assert "was interrupted" not in again, "it is said once"
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_that_is_stopped_ends_in_order(place: Path, how: signal.Signals) -> None:
+    stopped = subprocess.Popen(
+        program(place, "run", "--machine", "laptop"),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+    def has_results() -> bool:
+        journals = list((place / "data" / "runs").glob("*/journal.jsonl"))
+        return bool(journals) and journals[0].read_text().count('"event":"result"') >= 3
+
+    wait_for(has_results, 60, "three tests are done")
+    below = descendants(stopped.pid)
+    stopped.send_signal(how)
+    _, said = stopped.communicate(timeout=60)
+    assert stopped.returncode == 130, said
+    assert "Traceback" not in said
+    assert not any(running(pid) for pid in below)
+    _, rows, said = answer(place, "runs", "list", "--json")
+    assert [row["verdict"] for row in rows] == ["interrupted"]
+    assert rows[0]["state"] == "interrupted"
+    assert "was interrupted" not in said, "it was stored by the command itself"
+
+
+def test_a_run_can_be_repeated_and_a_part_of_the_suite_chosen(place: Path) -> None:
+    code, facts, said = answer(
+        place, "run", "--machine", "laptop", "--repeat", "2", "-k", "test_presence", "--json", timeout=240
+    )
+    assert (code, len(facts)) == (3, 2), said
+    assert facts[0]["run"] != facts[1]["run"]
+    assert [result["test"] for result in facts[0]["results"]] == [r["test"] for r in facts[1]["results"]]
+    assert all("test_presence.py" in result["test"] for result in facts[0]["results"])

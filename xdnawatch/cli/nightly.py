@@ -24,7 +24,7 @@ from lab.machine import LabError, Machine
 from lab.npu import MODEL_VERSION
 from xdnawatch.cli.context import AppContext, JsonFlag, current
 from xdnawatch.cli.lab import open_store
-from xdnawatch.cli.run import exit_code, live
+from xdnawatch.cli.run import exit_code, live, plain_table, print_table
 from xdnawatch.errors import ExitCode, UsageError
 from xdnawatch.runs import Job, bring_in, perform
 
@@ -83,7 +83,7 @@ def nightly(
     if as_json:
         app.emit([row(entry, done.get(entry.cell), problems.get(entry.cell)) for entry in planned])
     else:
-        app.out.print(outcome_table(planned, done, problems))
+        print_table(app, outcome_table(planned, done, problems))
     code = exit_code(list(done.values()))
     unjudged = problems or any(entry.action == "given-up" for entry in planned)
     raise typer.Exit(ExitCode.INFRASTRUCTURE if code == ExitCode.FINE and unjudged else code)
@@ -148,17 +148,17 @@ def tell_plan(app: AppContext, planned: Sequence[Planned], *, as_json: bool) -> 
     if as_json:
         app.emit([row(entry, None, None) for entry in planned])
         return
-    table = Table("machine", "kernel", "action", "why")
+    table = plain_table("machine", "kernel", "action", "why")
     for entry in planned:
         table.add_row(
             escape(entry.cell.machine), escape(entry.cell.kernel), entry.action, escape(entry.reason)
         )
-    app.out.print(table)
+    print_table(app, table)
 
 
 def outcome_table(planned: Sequence[Planned], done: dict[Cell, Evidence], problems: dict[Cell, str]) -> Table:
     """Every cell with its newest verdict."""
-    table = Table("machine", "kernel", "tonight", "verdict")
+    table = plain_table("machine", "kernel", "tonight", "verdict")
     for entry in planned:
         facts = row(entry, done.get(entry.cell), problems.get(entry.cell))
         table.add_row(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC
 from typing import Annotated
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.progress import Progress, TaskID
 from rich.table import Table
@@ -43,6 +43,7 @@ from xdnawatch.runs import Job, bring_in, perform, runs_folder
 runs = typer.Typer(no_args_is_help=True, help="The runs that were made.")
 
 DEFAULT_MACHINE = "virtual-npu4"
+PIPE_WIDTH = 180  # characters of a table line where there is no terminal
 LISTED = 20  # failed tests and findings shown after a run; the rest is on the page and in --json
 QUIET_SEVERITIES = frozenset({"ok", "info", "reject", "unsupported"})
 PHASES = {
@@ -123,7 +124,7 @@ def run_command(
         facts = [run_facts(evidence) for evidence in done]
         app.emit(facts[0] if repeat == 1 else facts)
     elif repeat > 1:
-        app.out.print(summary(done))
+        print_table(app, summary(done))
     raise typer.Exit(exit_code(done))
 
 
@@ -206,18 +207,16 @@ def show(app: AppContext, evidence: Evidence) -> None:
     """The outcome for a person: what failed, what the log says, the verdict, where everything lies."""
     bad = [case for case in evidence.results if case.outcome in ("failed", "error", "incomplete")]
     if bad:
-        table = Table("test", "outcome", "why", title="tests that did not pass", title_justify="left")
+        table = plain_table("test", "outcome", "why", title="tests that did not pass")
         for case in bad[:LISTED]:
             why = f"known suspect: {case.suspect}" if case.suspect else headline(case.message)
             table.add_row(escape(case.test), case.outcome, escape(why[:200]))
-        app.out.print(table)
+        print_table(app, table)
         if len(bad) > LISTED:
             app.out.print(f"... and {len(bad) - LISTED} more")
     loud = [finding for finding in evidence.findings if finding.severity not in QUIET_SEVERITIES]
     if loud:
-        table = Table(
-            "log line", "class", "finding", "during", "text", title="findings", title_justify="left"
-        )
+        table = plain_table("log line", "class", "finding", "during", "text", title="findings")
         for finding in loud[:LISTED]:
             table.add_row(
                 f"{finding.log}:{finding.line}",
@@ -226,7 +225,7 @@ def show(app: AppContext, evidence: Evidence) -> None:
                 escape((finding.test or "").split("::")[-1]),
                 escape(finding.text.split("\n", 1)[0][:100]),
             )
-        app.out.print(table)
+        print_table(app, table)
         if len(loud) > LISTED:
             app.out.print(f"... and {len(loud) - LISTED} more")
     judgement = evidence.judgement
@@ -236,15 +235,29 @@ def show(app: AppContext, evidence: Evidence) -> None:
     header = evidence.journal.header
     app.out.print(
         f"[{style} bold]{judgement.verdict}[/] {escape(header.machine)}, kernel {escape(header.requested)}: "
-        f"{escape(judgement.reason)}"
+        f"{escape(judgement.reason)}",
+        soft_wrap=True,
     )
     app.out.print(f"  {parts or 'no tests'}; {times}", soft_wrap=True)
     app.out.print(f"  {escape(str(evidence.folder))}", soft_wrap=True)
 
 
+def plain_table(*columns: str, title: str | None = None) -> Table:
+    """A table without frames; only the last column gives way where the line is too short."""
+    table = Table(box=SIMPLE_HEAD, title=title, title_justify="left", pad_edge=False)
+    for column in columns:
+        table.add_column(column, no_wrap=column != columns[-1], overflow="fold")
+    return table
+
+
+def print_table(app: AppContext, table: Table) -> None:
+    """Print it as wide as the terminal; into a file or a pipe, wide enough to read."""
+    app.out.print(table, width=app.out.width if app.out.is_terminal else max(app.out.width, PIPE_WIDTH))
+
+
 def summary(done: Sequence[Evidence]) -> Table:
     """Of repeated runs: which tests did not end the same way each time."""
-    table = Table("test", "outcomes", title=f"{len(done)} runs", title_justify="left")
+    table = plain_table("test", "outcomes", title=f"{len(done)} runs")
     outcomes: dict[str, list[str]] = {}
     for evidence in done:
         for case in evidence.results:
@@ -309,18 +322,17 @@ def list_runs(
             ]
         )
         return
-    table = Table("run", "machine", "kernel", "started (UTC)", "verdict", "passed", "reason")
+    table = plain_table("run", "machine", "kernel", "verdict", "passed", "reason")
     for run, name, good, count in rows:
         table.add_row(
             run.id,
             escape(name),
             escape(run.requested),
-            f"{run.started_at.astimezone(UTC):%Y-%m-%d %H:%M}",
             run.verdict or run.state,
             f"{good}/{count}",
             escape(run.reason[:100]),
         )
-    app.out.print(table)
+    print_table(app, table)
 
 
 @runs.command("show")
