@@ -32,8 +32,6 @@ class Context:
     pasid: int
     priority: int
     heap: list[HeapChunk] = field(default_factory=list)
-    units: tuple[int, ...] = ()
-    debug_buffer: tuple[int, int] | None = None
     hung: bool = False
     commands: int = 0
 

@@ -68,7 +68,7 @@ class Device:
             self._psp = Psp(generation.psp, self.registers, faults, trace, start=self._start, stop=self._stop)
             self._know(self._psp, generation.psp)
         if generation.smu is not None:
-            self._smu = Smu(generation.smu, self.registers, faults, trace)
+            self._smu = Smu(generation.smu, self.registers, faults, trace, power_off=self._stop)
             self._know(self._smu, generation.smu)
         self._power_on()
 

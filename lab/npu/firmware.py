@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from lab.npu.faults import FaultPlan
 from lab.npu.generations import Generation
-from lab.npu.mailbox import Channel, Message, RingError, encode
+from lab.npu.mailbox import MESSAGE_HEADER, Channel, Message, RingError, encode
 from lab.npu.memory import DmaError, GuestMemory
 from lab.npu.messages import MESSAGES, MessageKind, Scope, Status
 from lab.npu.timers import Timers
@@ -234,8 +234,8 @@ class Firmware(ABC):
             id=message.id,
             opcode=message.opcode,
             name=name,
-            size=len(message.payload),
-            payload=message.payload[:PAYLOAD_SHOWN].hex(),
+            size=len(data) - MESSAGE_HEADER.size,
+            payload=data[MESSAGE_HEADER.size :][:PAYLOAD_SHOWN].hex(),
         )
         spurious = faults.strike("spurious-interrupt", subject=name)
         if spurious:

@@ -8,6 +8,8 @@ does not run it again.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from lab.npu.faults import FaultPlan
 from lab.npu.generations import Register, SmuRegisters
 from lab.npu.registers import RegisterFile
@@ -26,24 +28,27 @@ COMMANDS = {
 
 
 class Smu:
-    """Answers commands at once; ``powered`` and ``settings`` remember what the driver asked for."""
+    """Answers commands at once; ``power_off`` ends the firmware."""
 
     def __init__(
-        self, places: SmuRegisters, registers: RegisterFile, faults: FaultPlan, trace: Trace
+        self,
+        places: SmuRegisters,
+        registers: RegisterFile,
+        faults: FaultPlan,
+        trace: Trace,
+        *,
+        power_off: Callable[[], None],
     ) -> None:
         self._places = places
         self._registers = registers
         self._faults = faults
         self._trace = trace
+        self._power_off = power_off
         self._served = False
-        self.powered = False
-        self.settings: dict[str, int] = {}
 
     def reset(self) -> None:
-        """Power off, nothing set."""
+        """As after power-on: no command has been served."""
         self._served = False
-        self.powered = False
-        self.settings.clear()
 
     def written(self, register: Register, value: int) -> None:
         """The driver wrote one of our registers."""
@@ -68,13 +73,7 @@ class Smu:
         fault = self._faults.strike("smu-error", subject=name)
         answer = fault.integer("response") if fault else OK if name else UNKNOWN_COMMAND
         self._trace.event("smu", command=number, name=name, argument=argument, answer=answer)
-        if answer == OK and name is not None:
-            self._apply(name, argument)
+        if answer == OK and name == "POWER_OFF":
+            self._power_off()
         registers.set(places.output, argument)
         registers.set(places.response, answer)
-
-    def _apply(self, name: str, argument: int) -> None:
-        if name in ("POWER_ON", "POWER_OFF"):
-            self.powered = name == "POWER_ON"
-        else:
-            self.settings[name] = argument

@@ -129,6 +129,14 @@ def test_npu4_power_commands_run_once_with_and_without_the_interrupt(serve: Serv
     assert [event["name"] for event in lab.events("smu")] == ["SET_SOFT_DPM"] * 2
 
 
+def test_without_power_there_is_no_firmware(serve: Serve) -> None:
+    driver = serve("npu4").driver()
+    management = driver.boot()
+    assert driver.smu(4) == (1, 0)
+    management.send(0x108, bytes(4))
+    assert management.answer(0.2) is None
+
+
 def test_npu1_power_commands_need_the_interrupt(serve: Serve) -> None:
     driver = serve("npu1").driver()
     assert driver.smu(5, 800, strike=False)[0] == 0
