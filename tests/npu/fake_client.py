@@ -78,7 +78,8 @@ class FakeClient:
             if fds:
                 sent = socket.send_fds(self.sock, [data], list(fds))
                 data = data[sent:]
-            self.sock.sendall(data)
+            if data:
+                self.sock.sendall(data)
         except (BrokenPipeError, ConnectionResetError) as error:
             raise RefusedError from error
         return self._id
