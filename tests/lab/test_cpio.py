@@ -11,10 +11,13 @@ from hypothesis import strategies as st
 
 from lab.virtual.cpio import CpioWriter
 
+Entry = tuple[str, int, tuple[int, int], tuple[int, int], bytes]
 
-def entries(archive: bytes) -> list[tuple[str, int, tuple[int, int], tuple[int, int], bytes]]:
+
+def entries(archive: bytes) -> list[Entry]:
     """(name, mode, owner, device, data) of each entry before the trailer."""
-    found, at = [], 0
+    found: list[Entry] = []
+    at = 0
     while True:
         assert archive[at : at + 6] == b"070701"
         assert at % 4 == 0
@@ -49,7 +52,7 @@ NAMES = st.text(
     )
 )
 def test_every_entry_reads_back(
-    wanted: list[tuple[str, int, tuple[int, int], tuple[int, int], bytes]],
+    wanted: list[Entry],
 ) -> None:
     out = io.BytesIO()
     writer = CpioWriter(out)

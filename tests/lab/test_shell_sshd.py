@@ -45,6 +45,11 @@ class Sshd:
         listing = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
         return [int(pid) for pid in listing.split()]
 
+    def drop(self) -> None:
+        """Break every connection."""
+        for pid in self.connections():
+            os.kill(pid, 9)
+
 
 @pytest.fixture
 def sshd(tmp_path: Path) -> Iterator[Sshd]:
@@ -173,8 +178,7 @@ def test_files_go_there_and_come_back(shell: SshShell, tmp_path: Path) -> None:
 
 
 def test_a_machine_that_goes_away_is_lost_not_hung(sshd: Sshd, shell: SshShell) -> None:
-    timer = threading.Timer(0.5, lambda: [os.kill(pid, 9) for pid in sshd.connections()])
-    timer.start()
+    threading.Timer(0.5, sshd.drop).start()
     begin = time.monotonic()
     with pytest.raises(ShellLostError):
         shell.stream(["sleep", "60"], timeout=30, silence=30, on_line=lambda _line: None)
@@ -217,8 +221,7 @@ def test_a_machine_of_the_settings_is_reached_by_its_alias(sshd: Sshd, tmp_path:
         assert session.alive()
         assert not session.nonce_expected
         assert session.boot_facts() == {"destination": "minipc"}
-        for pid in sshd.connections():
-            os.kill(pid, 9)
+        sshd.drop()
         deadline = time.monotonic() + 5
         while session.alive() and time.monotonic() < deadline:
             time.sleep(0.05)
