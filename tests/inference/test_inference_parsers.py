@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.inference import examine, language_models, placement, printed, recipe_report, validate
@@ -202,6 +202,7 @@ def metrics_in(value: Any) -> list[Metric]:
 
 
 @pytest.mark.parametrize("parser", PARSERS, ids=lambda parser: f"{parser.__module__}.{parser.__name__}")
+@settings(max_examples=60)
 @given(data=GARBLED)
 def test_no_output_breaks_a_parser(parser: Callable[[bytes], Any], data: bytes) -> None:
     """Any bytes: an answer, its metrics finite, not negative, named, and storable as JSON in UTF-8."""
