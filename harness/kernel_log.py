@@ -1,9 +1,10 @@
 """Kernel-log lines -> findings: known signatures, and the kernel's own reports of trouble (pure).
 
-Two kinds of finding come out. A *line* is named by the table of ``harness.signatures``. A *block* is what
-the kernel prints around a WARN, BUG, Oops, panic, lockdep, stall or hung task; it is kept with its text and
-named more exactly when a line inside it is in the table. Tests are told apart by the marks that the suite
-writes into the log (``harness.suite.contract``), else by time windows. Nothing is judged here.
+Two kinds of finding come out. A *line* is named by the table of ``harness.signatures``; lines of one kind
+that follow each other at once are one finding. A *block* is what the kernel prints around a WARN, BUG, Oops,
+panic, lockdep, stall or hung task; it is kept with its text and named more exactly when a line inside it is
+in the table. Tests are told apart by the marks that the suite writes into the log
+(``harness.suite.contract``), else by time windows. Nothing is judged here.
 
 Input is hostile: lines may be long, endless or binary. Memory stays bounded whatever comes in.
 """
@@ -20,6 +21,8 @@ from harness.untrusted import clean
 
 LINE_LIMIT = 2_000  # characters of a line that are looked at
 BLOCK_LINES = 80
+FOLD_LINES = 20  # lines of one kind so near each other, and
+FOLD_SECONDS = 1.0  # so soon after the first, are one finding
 ECHO_LINES = 20  # after the end of a report, in which its registers may be repeated
 TEXT_LIMIT = 6_000  # characters of a finding's text
 FINDINGS_LIMIT = 400  # of one log
@@ -219,6 +222,7 @@ class _Scanner:
         self._number = 0
         self._closed = -ECHO_LINES  # the line that ended the last block
         self._seen: dict[tuple[str, str | None], int] = {}
+        self._last: dict[str, tuple[int, int]] = {}  # signature -> its last finding, and that one's last line
 
     def take(self, number: int, line: LogLine) -> None:
         """One more line."""
@@ -286,7 +290,25 @@ class _Scanner:
             environment=known.environment, driver=bool(DRIVER.search(line.text)),
         )  # fmt: skip
 
+    def _fold(self, finding: LogFinding) -> bool:
+        """Whether a line only goes on with what an earlier finding began (a report of many lines)."""
+        at = self._last.get(finding.signature)
+        if at is None:
+            return False
+        first, line = at
+        began = self.findings[first]
+        near = (
+            finding.line - line <= FOLD_LINES and (finding.time or 0.0) - (began.time or 0.0) < FOLD_SECONDS
+        )
+        if began.test != finding.test or not near or len(began.text) + len(finding.text) >= TEXT_LIMIT:
+            return False
+        self.findings[first] = replace(began, text=f"{began.text}\n{finding.text}")
+        self._last[finding.signature] = (first, finding.line)
+        return True
+
     def _add(self, finding: LogFinding) -> None:
+        if finding.klass != "oops" and self._fold(finding):
+            return
         key = (finding.signature, finding.test)
         self._seen[key] = self._seen.get(key, 0) + 1
         crash = finding.severity in ("panic", "crash")
@@ -294,6 +316,7 @@ class _Scanner:
         if self._seen[key] > SAME_LIMIT or len(self.findings) >= room:
             self.dropped += 1
             return
+        self._last[finding.signature] = (len(self.findings), finding.line)
         self.findings.append(finding)
 
 

@@ -22,8 +22,8 @@ LOST_TIMEOUT = 1.0  # seconds for a stream from a machine that is gone
 # "6,339,5140900,-;text": facility and level, sequence, microseconds, flags
 # (the kernel's Documentation/ABI/testing/dev-kmsg)
 RECORD = re.compile(rb"^(\d{1,10}),(\d{1,20}),(\d{1,20}),[^;]*;(.*)$", re.DOTALL)
-# The kernel writes unprintable bytes of a message as \xNN; a newline inside a message is one of them.
-NEWLINE = b"\\x0a"
+# The kernel writes unprintable bytes and the backslash as \xNN (kernel/printk/printk.c, msg_print_ext_body).
+ESCAPED = re.compile(rb"\\x([0-9a-f]{2})")
 
 # Reads until the stop file appears. cat ends by itself (EPIPE) when the ring was overrun: it is started
 # again. Without the right to read /dev/kmsg, sudo without a password is tried. Status 141 is a broken pipe:
@@ -145,4 +145,11 @@ def format_record(raw: bytes) -> tuple[int, bytes] | None:
     level = int(match[1]) & 7
     microseconds = int(match[3])
     prefix = b"<%d>[%5d.%06d] " % (level, microseconds // 1_000_000, microseconds % 1_000_000)
-    return int(match[2]), b"".join(prefix + part + b"\n" for part in match[4].split(NEWLINE))
+    text = ESCAPED.sub(_unescaped, match[4])
+    return int(match[2]), b"".join(prefix + part + b"\n" for part in text.split(b"\n"))
+
+
+def _unescaped(match: re.Match[bytes]) -> bytes:
+    """The byte itself; other control characters stay escaped, so that the file can be shown on a terminal."""
+    byte = bytes([int(match[1], 16)])
+    return byte if byte in b"\t\n\\" or byte >= b"\x80" else match[0]

@@ -198,6 +198,30 @@ def test_a_flood_does_not_push_out_a_crash() -> None:
     assert result.dropped == 2 * FINDINGS_LIMIT
 
 
+def test_a_report_of_many_lines_is_one_finding_for_each_test() -> None:
+    head = "amdxdna 0000:00:08.0: [drm] *ERROR* aie2_set_cmd_timeout: "
+
+    def report(second: int) -> str:
+        words = [
+            "Firmware timeout state capture:",
+            "\tVersion: 1.0",
+            "\tFatal error type: 0x0",
+            "\tContext ID: 1",
+        ]
+        return "".join(f"<3>[{second:5}.{n:06}] {head}{word}\n" for n, word in enumerate(words))
+
+    text = report(9) + "<6>[   10.000000] xdnawatch: n start two\n" + report(11) + report(15)
+    found = findings(text, nonce="n")
+    assert [(f.signature, f.test, f.text.count("\n") + 1) for f in found] == [
+        ("tdr", None, 3),
+        ("tdr-report", None, 1),
+        ("tdr", "two", 3),
+        ("tdr-report", "two", 1),
+        ("tdr", "two", 3),
+        ("tdr-report", "two", 1),
+    ]
+
+
 def test_an_endless_line_costs_a_bounded_look() -> None:
     huge = io.BytesIO(b"A" * (50 << 20) + b"\n[    1.000000] smu cmd 3 timed out\n")
     lines = list(bounded_lines(huge))

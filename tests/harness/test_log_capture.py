@@ -71,6 +71,12 @@ def test_records_become_lines_of_dmesg(tmp_path: Path) -> None:
     )
 
 
+def test_what_the_kernel_escaped_is_itself_again_but_no_terminal_is_harmed() -> None:
+    formatted = format_record(rb"4,1,1,-;\x09Report \x5cx41 f\xc3\xbcr \x1b[2J")
+    assert formatted is not None
+    assert formatted[1] == b"<4>[    0.000001] \tReport \\x41 f\xc3\xbcr \\x1b[2J\n"
+
+
 def test_a_stream_that_starts_again_repeats_nothing_and_says_what_was_lost(tmp_path: Path) -> None:
     first = [b"6,%d,%d,-;line %d" % (n, n, n) for n in range(1, 5)]
     again = [b"6,%d,%d,-;line %d" % (n, n, n) for n in (2, 3, 4, 9, 10)]

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 from rich.box import SIMPLE_HEAD
+from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress, TaskID
 from rich.table import Table
@@ -252,7 +253,8 @@ def plain_table(*columns: str, title: str | None = None) -> Table:
 
 def print_table(app: AppContext, table: Table) -> None:
     """Print it as wide as the terminal; into a file or a pipe, wide enough to read."""
-    app.out.print(table, width=app.out.width if app.out.is_terminal else max(app.out.width, PIPE_WIDTH))
+    out = app.out if app.out.is_terminal else Console(file=app.out.file, width=PIPE_WIDTH, highlight=False)
+    out.print(table)
 
 
 def summary(done: Sequence[Evidence]) -> Table:
