@@ -73,7 +73,7 @@ _KINDS: tuple[FaultKind, ...] = (
         _on("*"),
         Parameter("ms", "number", 1000.0, "milliseconds"),
     ),
-    _kind("duplicate", "the answer is sent twice", "mbox-bad", _on("*")),
+    _kind("duplicate", "the answer is sent twice", "mbox-bad, then tdr or mbox-timeout", _on("*")),
     _kind(
         "wrong-size",
         "the answer is longer or shorter than the driver's structure",
@@ -88,7 +88,12 @@ _KINDS: tuple[FaultKind, ...] = (
         _on("*"),
         Parameter("part", "text", "id", "id, magic, size or zero-size"),
     ),
-    _kind("reorder", "the answer waits for the next one on its channel and follows it", "none", _on("*")),
+    _kind(
+        "reorder",
+        "the answer waits for the next one on its channel and follows it",
+        "none while several messages are under way, else tdr or mbox-timeout",
+        _on("*"),
+    ),
     _kind(
         "fail",
         "the message is answered with a status and nothing is done",
@@ -127,13 +132,13 @@ _KINDS: tuple[FaultKind, ...] = (
     _kind(
         "bad-magic",
         "the management channel's description has another magic",
-        "mbox-magic",
+        "mbox-magic, fw-not-alive",
         Parameter("magic", "integer", 0x30EC000, "the word in its place"),
     ),
     _kind(
         "unsupported-protocol",
         "the firmware announces a protocol version no driver takes",
-        "fw-not-alive (since 7.0), fw-proto (before)",
+        "fw-not-alive and -95 (since 7.0), fw-proto (before)",
         Parameter("protocol", "protocol", "9.0", "major.minor"),
     ),
     _kind(
@@ -155,7 +160,7 @@ _KINDS: tuple[FaultKind, ...] = (
     _kind(
         "suspend-stuck",
         "SUSPEND is answered but the firmware never shows that it sleeps",
-        "suspend-19 or the wait-mode error, since 7.0",
+        "the wait-mode error and -110 (since 7.0), none before",
     ),
     _kind("failed-suspend", "SUSPEND is answered with an error", "suspend-19"),
     _kind("failed-resume", "RESUME is answered with an error", "resume"),
@@ -190,7 +195,7 @@ _KINDS: tuple[FaultKind, ...] = (
     _kind(
         "dma-out-of-range",
         "the device writes to an address that nobody mapped",
-        "iopf",
+        "an IOMMU fault: a DMAR line behind QEMU's Intel IOMMU, iopf behind AMD's",
         _on("*EXEC*", "on which message"),
         Parameter("address", "integer", 0xDEAD000, "bus address"),
         Parameter("size", "integer", 4, "bytes, at most 4096"),

@@ -68,7 +68,6 @@ class Firmware(ABC):
         self.around = around
         self._kinds = MESSAGES[around.generation.family]
         self._alive = True
-        self._held: dict[int, list[bytes]] = {}  # channel slot -> answers that wait for the next one
 
     @abstractmethod
     def handle(self, request: Request) -> Answer:
@@ -217,11 +216,12 @@ class Firmware(ABC):
             channel.dead = True
             return
         if faults.strike("reorder", subject=name):
-            self._held.setdefault(channel.slot, []).append(data)
+            channel.held.append(data)
             return
         copies = 2 if faults.strike("duplicate", subject=name) else 1
         announce = faults.strike("lost-interrupt", subject=name) is None
-        for part in [data] * copies + self._held.pop(channel.slot, []):
+        held, channel.held = channel.held, []
+        for part in [data] * copies + held:
             if not channel.send_raw(part, announce=announce):
                 self.around.trace.event(
                     "ring-error", channel=channel.slot, reason="the host does not read answers"

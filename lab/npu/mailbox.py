@@ -74,6 +74,7 @@ class Channel:
         self.vector = vector
         self.dead = False
         self.not_before = 0.0  # when the last answer is due: answers keep their order
+        self.held: list[bytes] = []  # answers that a fault lets wait for the next one
         self._layout = layout
         self._registers = registers
         self._interrupt = interrupt

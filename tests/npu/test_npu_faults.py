@@ -86,6 +86,17 @@ def check_reorder(serve: Serve) -> None:
     assert [answer.id for answer in answers if answer] == [second, first]
 
 
+def test_an_answer_that_was_held_back_dies_with_its_channel(serve: Serve) -> None:
+    driver, management = lab_with(serve, "reorder:message=CONFIG_CU,nth=1")
+    number, ring = driver.create_context(management)
+    ring.send(0x11, bytes(132))
+    assert ring.answer(0.1) is None
+    management.call(0x3, "<I", number)
+    again = driver.create_context(management)[1]
+    assert again.call(0x11, "<33I", *[0] * 33) == bytes(4)
+    assert again.poll() is None
+
+
 def check_fail(serve: Serve) -> None:
     driver, management = lab_with(serve, "fail:message=CREATE_CONTEXT,status=0x2000003,nth=1")
     payload = management.call(0x2, "<I6BH4I", 1, 0, 1, 0, 0, 1, 0, 0, 0, 0, 0, 3)
