@@ -15,7 +15,7 @@ AMD_MODULES = "/opt/xilinx/xrt/python"
 COMPLETED = "ERT_CMD_STATE_COMPLETED"
 NO_KERNEL = Missing(
     "no compiled kernel for pyxrt is named",
-    "name one by --kernel XCLBIN,NAME,INSTRUCTIONS,INPUT...,EXPECTED (paths on the machine)",
+    "name one by --compiled XCLBIN,NAME,INSTRUCTIONS,INPUT...,EXPECTED (paths on the machine)",
 )
 
 

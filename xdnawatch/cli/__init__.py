@@ -26,6 +26,7 @@ COMMANDS = {
     "track": "track",
     "run": "run",
     "runs": "run",
+    "infer": "infer",
     "nightly": "nightly",
     "bisect": "bisect",
     "compare": "publish",
