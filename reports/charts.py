@@ -32,22 +32,8 @@ class Cell:
 
 
 def _shape(tone: Tone, x: float, y: float, side: float = CELL) -> Markup:
-    """The square of a tone with its sign: a tick, a cross, a bar, a ring or a dot."""
-    sx, sy, unit = x + side / 2, y + side / 2, side / 15
-    square = element("rect", x=x, y=y, width=side, height=side, rx=2, class_=f"cell {tone}")
-    sign = {
-        "good": f"M{sx - 3 * unit:.1f} {sy:.1f}l{2 * unit:.1f} {2.4 * unit:.1f}"
-        f"l{4 * unit:.1f} {-5 * unit:.1f}",
-        "bad": f"M{sx - 3 * unit:.1f} {sy - 3 * unit:.1f}l{6 * unit:.1f} {6 * unit:.1f}m0 {-6 * unit:.1f}"
-        f"l{-6 * unit:.1f} {6 * unit:.1f}",
-        "doubt": f"M{sx:.1f} {sy - 3.5 * unit:.1f}v{4 * unit:.1f}m0 {2 * unit:.1f}v{unit:.1f}",
-        "calm": f"M{sx - 3 * unit:.1f} {sy:.1f}h{6 * unit:.1f}",
-        "busy": f"M{sx - 2.5 * unit:.1f} {sy:.1f}h{unit:.1f}m{1.5 * unit:.1f} 0h{unit:.1f}m{1.5 * unit:.1f} 0"
-        f"h{unit:.1f}",
-    }.get(tone)
-    if sign is None:
-        return square
-    return square + element("path", d=sign, class_=f"sign {tone}")
+    """The square of a tone with its sign: a tick, a cross, a bar, a ring or a dot (sprite of base.html)."""
+    return element("use", href=f"#c-{tone}", x=x, y=y, width=side, height=side)
 
 
 def _placed(cell: Cell, x: float, y: float) -> Markup:

@@ -11,11 +11,10 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from reports.marks import finding_tone
 from reports.records import FindingRecord, ResultRecord, RunRecord
 from reports.statistics import Tally, probability_rate_rose
 from reports.values import flatten, gist, is_duration, shown
-from reports.verdicts import FAILING, standing
+from reports.verdicts import FAILING, standing, tone_in
 
 NEW_FAILURE = "new failure"
 FIXED = "fixed"
@@ -269,20 +268,23 @@ def _seen(test: str, name: str, value: object, side: Side) -> bool:
 
 def _findings(before: Side, after: Side) -> Iterable[Difference]:
     old, new = _by_signature(before.run), _by_signature(after.run)
+    outcomes = {r.test: r.outcome for run in (before.run, after.run) for r in run.results}
     for signature in [*new, *(s for s in old if s not in new)]:
         was, now = old.get(signature, {}), new.get(signature, {})
         if len(was) == len(now) == 1 and was.keys() != now.keys():
-            yield _finding(signature, next(iter(was.values())), next(iter(now.values())))
+            yield _finding(signature, next(iter(was.values())), next(iter(now.values())), outcomes)
             continue
         for essence in [*now, *(e for e in was if e not in now)]:
             if (essence in was) != (essence in now):
-                yield _finding(signature, was.get(essence), now.get(essence))
+                yield _finding(signature, was.get(essence), now.get(essence), outcomes)
 
 
-def _finding(signature: str, was: FindingRecord | None, now: FindingRecord | None) -> Difference:
+def _finding(
+    signature: str, was: FindingRecord | None, now: FindingRecord | None, outcomes: Mapping[str, str]
+) -> Difference:
     one = now or was
     assert one is not None, "a difference has a side"
-    tone = finding_tone(one.klass, one.severity)
+    tone = tone_in(one, outcomes)
     note = f"during {one.test}" if one.test else ""
     if one.environment_fault:
         label, note = ENVIRONMENT_ONLY, "a fault of the environment"

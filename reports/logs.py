@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from markupsafe import Markup, escape
+
+from reports.printable import visible
 
 # The files a run's folder may hold that are shown, in the folders of its boots (the first boot's files lie
 # in the run's own). Names never come from outside.
@@ -69,6 +73,15 @@ def read_log(folder: Path, name: str) -> Log | None:
 def _bounded(line: str) -> str:
     line = line.removesuffix("\r")
     return line if len(line) <= MAX_LINE else f"{line[:MAX_LINE]} … ({len(line) - MAX_LINE} more characters)"
+
+
+def log_lines(lines: Sequence[str], marks: Mapping[int, str]) -> Markup:
+    """A whole log as the inside of a <pre>: numbered, each line an anchor; ``marks``: line -> tone."""
+    parts = []
+    for number, line in enumerate(lines, 1):
+        text = f'<a id="L{number}" href="#L{number}">{number}</a> {escape(visible(line))}'
+        parts.append(f'<mark class="{escape(marks[number])}">{text}</mark>' if number in marks else text)
+    return Markup("\n".join(parts))  # noqa: S704 - each part was escaped just above
 
 
 def excerpt(log: Log, marked: Iterable[tuple[int, str]]) -> Sequence[ExcerptLine]:

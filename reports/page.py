@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from markupsafe import Markup
@@ -14,14 +14,14 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Page:
-    """One page. ``data`` is JSON plus datetimes; ``charts`` are pictures of it and are not in the twin."""
+    """One page. ``data`` is JSON plus datetimes; ``charts`` draws it, for the page alone."""
 
     path: str  # relative to the site's root: "runs/20261123T143000-ab12cd.html"
     kind: str  # the template's name and the twin's "kind"
     title: str
     section: str  # which entry of the navigation is current
     data: Mapping[str, Any]
-    charts: Mapping[str, Markup] = field(default_factory=dict)
+    charts: Callable[[], Mapping[str, Markup]] = dict  # drawn only when the page is written
     sample: bool = False
     simulated: bool = False
 

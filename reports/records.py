@@ -6,9 +6,11 @@ be tested on literals. The records keep the database's words; they decide nothin
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 from typing import Any
 
 
@@ -110,6 +112,13 @@ class RunRecord:
     def comparable(self) -> bool:
         """Whether it may stand for its kernel: nothing injected, the whole suite, the kernel known."""
         return not self.faults and not self.partial and self.kernel is not None
+
+    @cached_property
+    def outcomes(self) -> Mapping[str, int]:
+        """How many tests ended how; failures that show a known candidate defect are "suspected"."""
+        return Counter(
+            "suspected" if r.suspect and r.outcome in ("failed", "error") else r.outcome for r in self.results
+        )
 
     @property
     def partial(self) -> bool:

@@ -58,7 +58,7 @@ class Renderer:
         text = template.render(
             page=page,
             data=page.data,
-            charts=page.charts,
+            charts=page.charts(),
             root=page.root,
             style=STYLE_SHEET,
             twin=page.twin.rpartition("/")[2],
@@ -148,8 +148,10 @@ def _seconds(value: float | None) -> str:
         return "—"
     if value < 0.0005:
         return "0"
+    if value < 1:
+        return f"{value * 1000:.0f} ms"
     if value < 10:
-        return f"{value:.3g} s"
+        return f"{value:.1f} s"
     return f"{value:.0f} s" if value < 600 else f"{value / 60:.0f} min"
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 from markupsafe import Markup, escape
 
 from reports.printable import visible
@@ -10,13 +12,18 @@ Attribute = str | int | float
 
 
 def element(name: str, *children: Markup | str, **attributes: Attribute) -> Markup:
-    """``element("rect", x=1, class_="good")``. ``class_`` is class; underscores become hyphens."""
-    words = [Markup("<{}").format(name)]
-    for key, value in attributes.items():
-        attribute = key.rstrip("_").replace("_", "-")
-        words.append(Markup(' {}="{}"').format(attribute, _number(value)))
-    inner = Markup("").join(c if isinstance(c, Markup) else escape(visible(c, 400)) for c in children)
-    return Markup("").join([*words, Markup(">"), inner, Markup("</{}>").format(name)])
+    """``element("rect", x=1, class_="good")``. ``class_`` is class; underscores become hyphens.
+
+    Names are this room's own words; values and texts may be anybody's.
+    """
+    words = "".join(f' {_name(key)}="{_value(value)}"' for key, value in attributes.items())
+    inner = "".join(c if isinstance(c, Markup) else escape(visible(c, 400)) for c in children)
+    return Markup(f"<{name}{words}>{inner}</{name}>")  # noqa: S704 - each part was escaped just above
+
+
+@cache
+def _name(key: str) -> str:
+    return str(escape(key.rstrip("_").replace("_", "-")))
 
 
 def picture(
@@ -48,5 +55,9 @@ def linked(href: str, *children: Markup) -> Markup:
     return element("a", *children, href=href)
 
 
-def _number(value: Attribute) -> str:
+def _value(value: Attribute) -> str:
+    return escape(visible(value, 400)) if isinstance(value, str) else _number(value)
+
+
+def _number(value: int | float) -> str:
     return f"{value:.2f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)

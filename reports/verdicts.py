@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from reports.records import ChangeRecord, KernelRecord, MatchRecord, ResultRecord, RunRecord
+from reports.marks import Tone, finding_tone
+from reports.records import ChangeRecord, FindingRecord, KernelRecord, MatchRecord, ResultRecord, RunRecord
 from reports.versions import carries, kernel_version, sort_key
 
 ABOUT_THE_KERNEL = frozenset({"pass", "fail", "panic", "hang", "no-boot"})
@@ -124,6 +125,19 @@ def judge(run: RunRecord, baseline: RunRecord | None) -> Judgement:
     if baseline is not None and baseline.suite == run.suite:
         words.update({test: "missing" for test in before if test not in after})
     return Judgement(run, baseline, words)
+
+
+def provoked(finding: FindingRecord, outcomes: Mapping[str, str]) -> bool:
+    """Whether a line was logged during a test that passed: the test asked for it.
+
+    ``outcomes``: test -> outcome of the same run. A kernel warning or worse is nobody's wish.
+    """
+    return finding.klass != "oops" and finding.test is not None and outcomes.get(finding.test) == "passed"
+
+
+def tone_in(finding: FindingRecord, outcomes: Mapping[str, str]) -> Tone:
+    """How loud a finding is in its run; what was provoked is calm."""
+    return "calm" if provoked(finding, outcomes) else finding_tone(finding.klass, finding.severity)
 
 
 def flaky_tests(runs: Iterable[RunRecord]) -> frozenset[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from shlex import quote
 
 from markupsafe import Markup
@@ -56,7 +57,7 @@ def campaign_page(catalogue: Catalogue, campaign: CampaignRecord) -> Page:
                 for c in campaign.candidates[:MAX_CANDIDATES]
             ],
         },
-        charts=_charts(campaign),
+        charts=partial(_charts, campaign),
         simulated=bool(machine and machine.simulated),
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
 from markupsafe import Markup
 
@@ -24,7 +25,7 @@ from reports.records import ChangeRecord, RunRecord
 from reports.values import flatten, shown
 from reports.verdicts import TRUSTED_MATCH, trusted_match
 
-MAX_RUNS = 30
+MAX_RUNS = 12
 
 
 def change_page(catalogue: Catalogue, change: ChangeRecord) -> Page:
@@ -70,7 +71,7 @@ def change_page(catalogue: Catalogue, change: ChangeRecord) -> Page:
             "runs": [run_data(run) for run in runs[:MAX_RUNS]],
             "campaigns": [campaign_data(c) for c in catalogue.campaigns_by_change.get(change.id, ())],
         },
-        charts=_charts(catalogue, change, runs),
+        charts=partial(_charts, catalogue, change, runs),
         sample=change.sample,
         simulated=any_simulated(runs),
     )

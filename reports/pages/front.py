@@ -36,7 +36,7 @@ def front_page(catalogue: Catalogue) -> Page:
         data={
             "matrix": matrix_data(catalogue, catalogue.kernels),
             "windows": windows_data(catalogue),
-            "states": list(STATES),
+            "homeless": sum(not change.window for change in snapshot.changes),
             "runs": [run_data(run) for run in reversed(snapshot.runs[-NEWEST_RUNS:])],
             "run_count": len(snapshot.runs),
             "campaigns": [campaign_data(c) for c in campaigns[:NEWEST_CAMPAIGNS]],

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from math import isfinite
 
 from markupsafe import Markup
 
@@ -17,6 +19,7 @@ from reports.verdicts import FAILING, conclusive, kernel_order
 
 # Per machine; older ones are in the runs' own pages.
 MAX_RUNS = 120
+MAX_ROWS = 40
 MAX_VALUES = 40
 Seen = tuple[RunRecord, ResultRecord]
 
@@ -32,8 +35,8 @@ def results_by_test(catalogue: Catalogue) -> dict[str, list[Seen]]:
 
 def history_page(catalogue: Catalogue, test: str, seen: Sequence[Seen]) -> Page:
     """tests/<file>.<name>.html."""
-    root = "../"
-    machines, charts = [], {}
+    machines: list[Data] = []
+    pictures: list[Callable[[], Mapping[str, Markup]]] = []
     for at, machine in enumerate(catalogue.machines):
         mine = [(run, result) for run, result in seen if run.machine.id == machine.id]
         if not mine:
@@ -41,16 +44,16 @@ def history_page(catalogue: Catalogue, test: str, seen: Sequence[Seen]) -> Page:
         mine.sort(key=lambda s: (kernel_order(s[0].kernel) if s[0].kernel else (), s[0].started_at))
         mine = mine[-MAX_RUNS:]
         key = f"machine{at}"
-        charts[f"{key}_strip"] = _strip(test, machine, mine, root)
-        recorded, lines = _recorded(key, mine)
-        charts.update(lines)
+        recorded = _recorded(key, mine)
+        pictures.append(partial(_pictures, key, test, machine, mine, recorded))
         machines.append(
             {
                 "machine": machine_data(machine),
                 "chart": key,
                 "summary": summary(mine),
                 "recorded": recorded,
-                "runs": [_row(run, result) for run, result in reversed(mine)],
+                "run_count": len(mine),
+                "runs": [_row(run, result) for run, result in list(reversed(mine))[:MAX_ROWS]],
             }
         )
     return Page(
@@ -65,7 +68,7 @@ def history_page(catalogue: Catalogue, test: str, seen: Sequence[Seen]) -> Page:
             "expectations": [dict(e) for e in (seen[-1][1].expectations if seen else ())],
             "machines": machines,
         },
-        charts=charts,
+        charts=lambda: {name: chart for draw in pictures for name, chart in draw().items()},
         simulated=any_simulated(run for run, _ in seen),
     )
 
@@ -103,47 +106,55 @@ def _row(run: RunRecord, result: ResultRecord) -> Data:
     }
 
 
-def _strip(test: str, machine: MachineRecord, seen: Sequence[Seen], root: str) -> Markup:
+def _pictures(
+    key: str, test: str, machine: MachineRecord, seen: Sequence[Seen], recorded: Sequence[Data]
+) -> Mapping[str, Markup]:
     cells = []
     for run, result in seen:
         mark = outcome_mark(result.outcome, result.suspect)
         kernel = run.kernel.label if run.kernel else run.requested
-        note = ", faults injected" if run.faults else ", bisection" if run.campaign else ""
-        cells.append(
-            Cell(
-                mark.tone, f"{kernel}, {run.started_at:%Y-%m-%d}: {mark.word}{note}", root + run_path(run.id)
-            )
-        )
-    return strip(f"{test} on {machine.name}, by kernel, the newest at the right", cells)
+        note = ", faults injected" if run.faults else ", a part of the suite" if run.partial else ""
+        title = f"{kernel}, {run.started_at:%Y-%m-%d}: {mark.word}{note}"
+        cells.append(Cell(mark.tone, title, f"../{run_path(run.id)}"))
+    found = {
+        f"{key}_strip": strip(f"{test} on {machine.name}, by kernel, the newest at the right", cells),
+    }
+    for row in recorded:
+        if row["chart"]:
+            points = [(float(v["number"]), f"{v['kernel']}: {v['value']}") for v in row["by_kernel"]]
+            found[row["chart"]] = value_line(f"{row['name']} by kernel", points)
+    return found
 
 
-def _recorded(key: str, seen: Sequence[Seen]) -> tuple[list[Data], dict[str, Markup]]:
-    """Each recorded value by kernel (latest clean run of each), and a line where it is a number."""
+def _recorded(key: str, seen: Sequence[Seen]) -> list[Data]:
+    """Each recorded value by kernel (latest clean run of each); those that vary first."""
     by_kernel: dict[str, dict[str, object]] = {}
     for run, result in seen:
         if run.comparable and run.kernel is not None and result.values:
             by_kernel[run.kernel.label] = flatten(result.values)
     names = list(dict.fromkeys(name for values in by_kernel.values() for name in values))
-    found, lines = [], {}
+    found = []
     for at, name in enumerate(names[:MAX_VALUES]):
-        points = [(kernel, values[name]) for kernel, values in by_kernel.items() if name in values]
-        distinct = {shown(value) for _, value in points}
-        numbers = [
-            (float(v), f"{kernel}: {shown(v)}")
-            for kernel, v in points
-            if isinstance(v, int | float) and not isinstance(v, bool)
+        points = [
+            {"kernel": kernel, "value": shown(values[name]), "number": _number(values[name])}
+            for kernel, values in by_kernel.items()
+            if name in values
         ]
-        chart = None
-        if len(distinct) > 1 and len(numbers) == len(points) > 2:
-            chart = f"{key}_value{at}"
-            lines[chart] = value_line(f"{name} by kernel", numbers)
+        varies = len({point["value"] for point in points}) > 1
+        drawable = varies and len(points) > 2 and all(p["number"] is not None for p in points)
         found.append(
             {
                 "name": name,
-                "varies": len(distinct) > 1,
-                "chart": chart,
-                "by_kernel": [{"kernel": kernel, "value": shown(value)} for kernel, value in points],
+                "varies": varies,
+                "chart": f"{key}_value{at}" if drawable else None,
+                "by_kernel": points,
             }
         )
-    found.sort(key=lambda r: not r["varies"])
-    return found, lines
+    return sorted(found, key=lambda row: not row["varies"])
+
+
+def _number(value: object) -> float | None:
+    """A number that can be drawn; booleans and what JSON cannot hold are none."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if isfinite(value) and abs(value) < 1e300 else None

@@ -25,7 +25,7 @@ from reports.records import RunRecord
 from reports.verdicts import conclusive, kernel_order
 
 MAX_RUNS = 1_000
-STRIP = 24
+STRIP = 12
 
 
 def list_pages(catalogue: Catalogue, seen: Mapping[str, Sequence[Seen]]) -> Iterator[Page]:
@@ -95,7 +95,7 @@ def _runs(catalogue: Catalogue) -> Page:
 
 def _tests(catalogue: Catalogue, seen: Mapping[str, Sequence[Seen]]) -> Page:
     rows: list[Data] = []
-    charts = {}
+    drawn: dict[str, tuple[str, list[Seen]]] = {}
     for at, test in enumerate(catalogue.tests):
         machines: list[Data | None] = []
         for number, machine in enumerate(catalogue.machines):
@@ -105,7 +105,7 @@ def _tests(catalogue: Catalogue, seen: Mapping[str, Sequence[Seen]]) -> Page:
                 machines.append(None)
                 continue
             key = f"t{at}m{number}"
-            charts[key] = strip(f"{test} on {machine.name}", [_cell(s) for s in mine[-STRIP:]])
+            drawn[key] = (f"{test} on {machine.name}", mine[-STRIP:])
             machines.append({"chart": key, **summary(mine)})
         rows.append({"test": test, "page": path_of_test(test), "machines": machines})
     rows.sort(
@@ -120,7 +120,7 @@ def _tests(catalogue: Catalogue, seen: Mapping[str, Sequence[Seen]]) -> Page:
         title="Tests",
         section="tests",
         data={"machines": [machine_data(m) for m in catalogue.machines], "tests": rows},
-        charts=charts,
+        charts=lambda: {key: strip(label, [_cell(s) for s in mine]) for key, (label, mine) in drawn.items()},
         simulated=any_simulated(catalogue.snapshot.runs),
     )
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import partial
+
 from markupsafe import Markup
 
 from reports.catalogue import Catalogue, machine_path, path_of_test, run_path
@@ -40,7 +43,7 @@ def machine_page(catalogue: Catalogue, machine: MachineRecord) -> Page:
             "run_count": len(runs),
             "grid": _grid_data(catalogue, machine, kernels),
         },
-        charts={"grid": chart} if (chart := grid_of_tests(catalogue, machine, kernels)) else {},
+        charts=partial(_charts, catalogue, machine, kernels),
         simulated=machine.simulated,
     )
 
@@ -68,6 +71,13 @@ def _outcomes(
         for result in cell.run.results if cell else ():
             found[result.test, kernel.id] = (cell.run.id if cell else "", result)
     return sorted({test for test, _ in found}), shown_kernels, found
+
+
+def _charts(
+    catalogue: Catalogue, machine: MachineRecord, kernels: list[KernelRecord]
+) -> Mapping[str, Markup]:
+    chart = grid_of_tests(catalogue, machine, kernels)
+    return {"grid": chart} if chart is not None else {}
 
 
 def grid_of_tests(catalogue: Catalogue, machine: MachineRecord, kernels: list[KernelRecord]) -> Markup | None:

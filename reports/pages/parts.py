@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -15,7 +14,7 @@ from reports.catalogue import (
     window_path,
 )
 from reports.links import commit_url, mail_url
-from reports.marks import SUSPECTED, Mark, outcome_mark, phase_mark, state_mark, verdict_mark
+from reports.marks import Mark, phase_mark, state_mark, verdict_mark
 from reports.records import (
     CampaignRecord,
     ChangeRecord,
@@ -65,12 +64,13 @@ def outcome_counts(run: RunRecord) -> Data:
 
     ``suspected`` counts failures that show a known candidate defect; they are not in ``failed``.
     """
-    found = Counter(
-        "suspected" if outcome_mark(result.outcome, result.suspect) is SUSPECTED else result.outcome
-        for result in run.results
-    )
-    failed = sum(found[outcome] for outcome in FAILING)
-    told = {"passed": found["passed"], "skipped": found["skipped"], "suspected": found["suspected"]}
+    found = run.outcomes
+    failed = sum(found.get(outcome, 0) for outcome in FAILING)
+    told = {
+        "suspected": found.get("suspected", 0),
+        "passed": found.get("passed", 0),
+        "skipped": found.get("skipped", 0),
+    }
     return {
         "total": len(run.results),
         "failed": failed,

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from markupsafe import Markup
 
 from reports.catalogue import Catalogue, compare_path, log_path, path_of_test, run_path
 from reports.charts import phases_bar
-from reports.logs import LOG_NAMES, Log, excerpt, read_log
-from reports.marks import finding_tone, outcome_mark, standing_mark
+from reports.logs import LOG_NAMES, Log, excerpt, log_lines, read_log
+from reports.marks import SUSPECTED, outcome_mark, standing_mark
 from reports.page import Page
 from reports.pages.parts import Data, change_data, mark_data, run_data
 from reports.records import FindingRecord, ResultRecord, RunRecord
 from reports.values import flatten, gist, shown
-from reports.verdicts import FAILING, entered_between
+from reports.verdicts import FAILING, entered_between, provoked, tone_in
 
 MAX_SUSPECTS = 60
 MAX_FINDINGS = 300
@@ -36,6 +37,7 @@ def _run_page(catalogue: Catalogue, run: RunRecord, logs: Sequence[Log]) -> Page
     judgement = catalogue.judgements[run.id]
     baseline = judgement.baseline
     facts = flatten(run.environment)
+    outcomes = {result.test: result.outcome for result in run.results}
     proofs = [name for name in facts if any(word in name.lower() for word in PROOF_WORDS)]
     suspects = (
         entered_between(catalogue.snapshot.changes, baseline.kernel, run.kernel)
@@ -77,9 +79,9 @@ def _run_page(catalogue: Catalogue, run: RunRecord, logs: Sequence[Log]) -> Page
             "suspects": [change_data(change) for change in suspects[:MAX_SUSPECTS]],
             "suspect_count": len(suspects),
             "files": _files(run, judgement.standings, catalogue.flaky(run)),
-            "findings": [_finding(run, f, logs) for f in _loud_first(run.findings)[:MAX_FINDINGS]],
+            "findings": [_finding(run, f, outcomes, logs) for f in _loud_first(run, outcomes)[:MAX_FINDINGS]],
             "finding_count": len(run.findings),
-            "excerpts": _excerpts(run, logs),
+            "excerpts": _excerpts(run, outcomes, logs),
             "logs": [
                 {
                     "name": log.name,
@@ -90,7 +92,7 @@ def _run_page(catalogue: Catalogue, run: RunRecord, logs: Sequence[Log]) -> Page
                 for log in logs
             ],
         },
-        charts=_charts(run),
+        charts=partial(_charts, run),
         simulated=run.machine.simulated,
     )
 
@@ -115,21 +117,23 @@ def _files(run: RunRecord, standings: Mapping[str, str], flaky: frozenset[str]) 
         groups.setdefault(result.test.partition("::")[0], []).append(result)
     found = []
     for file, results in groups.items():
-        failed = sum(r.outcome in FAILING for r in results)
+        suspected = sum(outcome_mark(r.outcome, r.suspect) is SUSPECTED for r in results)
+        failed = sum(r.outcome in FAILING for r in results) - suspected
         passed = sum(r.outcome == "passed" for r in results)
         found.append(
             {
                 "file": file,
                 "failed": failed,
                 "passed": passed,
-                "other": len(results) - failed - passed,
+                "suspected": suspected,
+                "other": len(results) - failed - suspected - passed,
                 "results": [
                     _result(r, standings.get(r.test, ""), r.test in flaky)
                     for r in sorted(results, key=lambda r: _RANK.get(r.outcome, 4))
                 ],
             }
         )
-    return sorted(found, key=lambda group: not group["failed"])
+    return sorted(found, key=lambda group: (not group["failed"], not group["suspected"]))
 
 
 def _result(result: ResultRecord, word: str, flaky: bool) -> Data:
@@ -149,19 +153,22 @@ def _result(result: ResultRecord, word: str, flaky: bool) -> Data:
     }
 
 
-def _loud_first(findings: Sequence[FindingRecord]) -> list[FindingRecord]:
+def _loud_first(run: RunRecord, outcomes: Mapping[str, str]) -> list[FindingRecord]:
     rank = {"bad": 0, "doubt": 1}
-    return sorted(findings, key=lambda f: (rank.get(finding_tone(f.klass, f.severity), 2), f.log, f.line))
+    return sorted(run.findings, key=lambda f: (rank.get(tone_in(f, outcomes), 2), f.log, f.line))
 
 
-def _finding(run: RunRecord, finding: FindingRecord, logs: Sequence[Log]) -> Data:
+def _finding(
+    run: RunRecord, finding: FindingRecord, outcomes: Mapping[str, str], logs: Sequence[Log]
+) -> Data:
     shown_log = next((log for log in logs if log.name == finding.log), None)
     known = shown_log is not None and 1 <= finding.line <= len(shown_log.lines)
     return {
         "signature": finding.signature,
         "class": finding.klass,
         "severity": finding.severity,
-        "tone": finding_tone(finding.klass, finding.severity),
+        "tone": tone_in(finding, outcomes),
+        "provoked": provoked(finding, outcomes),
         "text": finding.text,
         "test": finding.test,
         "test_page": path_of_test(finding.test) if finding.test else None,
@@ -172,13 +179,13 @@ def _finding(run: RunRecord, finding: FindingRecord, logs: Sequence[Log]) -> Dat
     }
 
 
-def _excerpts(run: RunRecord, logs: Sequence[Log]) -> list[Data]:
+def _excerpts(run: RunRecord, outcomes: Mapping[str, str], logs: Sequence[Log]) -> list[Data]:
     found = []
     for log in logs:
         marked = [
             (f.line, f.signature)
             for f in run.findings
-            if f.log == log.name and finding_tone(f.klass, f.severity) != "calm"
+            if f.log == log.name and tone_in(f, outcomes) != "calm"
         ]
         if not marked and log.name != "kernel.log":
             continue
@@ -198,6 +205,7 @@ def _excerpts(run: RunRecord, logs: Sequence[Log]) -> list[Data]:
 
 
 def _log_page(run: RunRecord, log: Log) -> Page:
+    outcomes = {result.test: result.outcome for result in run.results}
     marks = {f.line: f for f in run.findings if f.log == log.name}
     return Page(
         path=log_path(run.id, log.name),
@@ -210,11 +218,12 @@ def _log_page(run: RunRecord, log: Log) -> Page:
             "size": log.size,
             "left_out": log.left_out,
             "findings": [
-                {"line": f.line, "signature": f.signature, "tone": finding_tone(f.klass, f.severity)}
+                {"line": f.line, "signature": f.signature, "tone": tone_in(f, outcomes)}
                 for line, f in sorted(marks.items())
                 if 1 <= line <= len(log.lines)
             ],
             "lines": list(log.lines),
         },
+        charts=lambda: {"lines": log_lines(log.lines, {n: tone_in(f, outcomes) for n, f in marks.items()})},
         simulated=run.machine.simulated,
     )
