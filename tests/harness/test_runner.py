@@ -133,6 +133,7 @@ def test_a_machine_that_dies_in_silence_hangs(run_fake: RunFake) -> None:
     evidence = run_fake(FakeMachine(plays=[dies_in_two]), resumes=0)
     assert evidence.judgement.verdict is RunVerdict.HANG
     assert outcomes(evidence)["test_three"] == "not-run"
+    assert "connection lost" in evidence.results[1].message, "the reason, not what came after"
     lost = [r for r in evidence.journal.records if isinstance(r, MachineLost)]
     assert len(lost) == 1
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from harness.untrusted import clean, clean_bytes, clean_values
@@ -13,6 +13,7 @@ from harness.untrusted import clean, clean_bytes, clean_values
 any_text = st.text(st.characters(codec=None, exclude_categories=()), max_size=300)
 
 
+@example("a lone surrogate \ud800 from a JSON escape", 100)
 @given(any_text, st.integers(60, 400))
 def test_cleaned_text_is_bounded_printable_and_encodable(text: str, limit: int) -> None:
     cleaned = clean(text, limit)
