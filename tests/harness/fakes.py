@@ -147,7 +147,8 @@ class FakeShell:
         if argv[0] == "sh" and "kill -9" in argv[2]:
             self.killed = True
             status = 0 if self.machine.obeys else 1
-            return Completed(status, f"boot-{self.boot}\n".encode(), b"")
+            boot_id = "another-boot" if self.machine.reboots else f"boot-{self.boot}"
+            return Completed(status, f"{boot_id}\n".encode(), b"")
         return Completed(0, b"", b"")
 
     def stream(
@@ -210,6 +211,7 @@ class FakeMachine:
     answer: Completed | None = None  # instead of the report
     standard_error: bytes = b""
     obeys: bool = True  # a suite that hangs can be killed
+    reboots: bool = False  # it comes back by itself, under another boot id
     boots_candidates: bool = True
     name: str = "fake"
     kind: str = "virtual"

@@ -179,6 +179,13 @@ def test_a_test_that_cannot_be_ended_costs_the_machine(run_fake: RunFake) -> Non
     assert evidence.judgement.verdict is RunVerdict.HANG
 
 
+def test_a_machine_that_came_back_by_itself_had_gone_down(run_fake: RunFake) -> None:
+    machine = FakeMachine(plays=[hangs_in_two, all_pass], reboots=True)
+    evidence = run_fake(machine)
+    assert machine.boots == 2, "what runs after an unasked reboot is not the kernel that was proved"
+    assert evidence.judgement.verdict is RunVerdict.HANG
+
+
 def killed_in_two(shell: FakeShell, tests: Sequence[str]) -> Items:
     yield collected()
     yield event("start", 2, id=TESTS[0])
