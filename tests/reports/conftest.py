@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from sqlalchemy.orm import Session
 
 from db.database import Database
 from db.git_tables import Commit, Landing, Match, Tag, Tree
@@ -32,7 +34,7 @@ CHANGES = [
     ("Enable hardware context priority", "Lizhi Hou", "released", "7.0", "v7.0-rc1"),
     ("Remove NPU2 support", "Lizhi Hou", "released", "7.0", "v7.0-rc1"),
     ("Allow forcing IOVA-based DMA via module parameter", "Lizhi Hou", "released", "7.1", "v7.1-rc1"),
-    ("Refactor GEM BO handling and add helper APIs for address retrieval", "Max Zhen", "released", "7.1", "v7.1-rc1"),
+    ("Support sensors for column utilization", "Max Zhen", "released", "7.1", "v7.1-rc1"),
     ("Add per-process BO memory usage query support", "Max Zhen", "released", "7.1", "v7.1-rc1"),
     ("Fix mm_struct reference leak in aie2_populate_range()", "Lizhi Hou", "released", "7.1", "v7.1-rc2"),
     ("Support read-only user-pointer BO mappings", "Max Zhen", "reverted", "7.2", "v7.2-rc1"),
@@ -41,21 +43,36 @@ CHANGES = [
     ("refuse to flush an imported BO", "Lizhi Hou", "released", "7.3", "v7.3-rc1"),
     ("Check for device hang on job timeout", "Lizhi Hou", "reviewed", "7.4", None),
     ("A patch nobody answered", "A. Newcomer", "posted", None, None),
-]  # fmt: skip
+]
 KERNELS = ["6.19.14", "7.0.13", "7.1.13", "7.2.12", "7.3.4"]
 TESTS = [
     f"test_{file}.py::test_{name}"
     for file, names in {
         "presence": ["driver_bound", "node_mode", "drm_version"],
-        "query": ["aie_version", "aie_metadata", "clock_metadata", "firmware_version", "resource_info",
-                  "sensors", "aie_status[larger]", "power_mode"],
+        "query": [
+            "aie_version",
+            "aie_metadata",
+            "clock_metadata",
+            "firmware_version",
+            "resource_info",
+            "sensors",
+            "aie_status[larger]",
+            "power_mode",
+        ],
         "buffers": ["heap", "share_buffer[4096]", "share_buffer[1048576]", "dev_buffer", "import_dmabuf"],
         "contexts": ["create", "create_limit", "priority", "destroy_twice"],
-        "commands": ["start_npu", "chain[2]", "chain[24]", "counters", "bad_words[opcode]", "timeout_recovery"],
+        "commands": [
+            "start_npu",
+            "chain[2]",
+            "chain[24]",
+            "counters",
+            "bad_words[opcode]",
+            "timeout_recovery",
+        ],
         "state": ["power_default", "force_preemption", "wrong_type"],
     }.items()
     for name in names
-]  # fmt: skip
+]
 LOG = """[    0.000000] Linux version 7.3.4+deb13-amd64
 [    3.401122] xdnawatch: 5f1c nonce
 [    4.127001] amdxdna 0000:00:08.0: enabling device (0000 -> 0002)
@@ -78,8 +95,6 @@ class Site:
 
 def hexes(text: str, length: int = 40) -> str:
     """A made-up commit id or digest."""
-    import hashlib
-
     return hashlib.sha1(text.encode()).hexdigest()[:length]
 
 
@@ -115,7 +130,7 @@ def values_of(test: str, version: str, machine: str, minute: int) -> dict[str, o
     return {}
 
 
-def fill(site: Site, extra: Callable[[object], None] | None = None) -> None:
+def fill(site: Site, extra: Callable[[Session], None] | None = None) -> None:
     """Write every synthetic row."""
     with site.database.session() as session:
         _fill_tracker(session)
@@ -125,19 +140,23 @@ def fill(site: Site, extra: Callable[[object], None] | None = None) -> None:
         session.commit()
 
 
-def _fill_tracker(session: object) -> None:
-    add = session.add  # type: ignore[attr-defined]
+def _fill_tracker(session: Session) -> None:
     mail_source = Source(kind="mbox", name="dri-devel", location="/m", synced_at=NOW, problem=None)
-    git_source = Source(kind="git", name="mainline", location="/g", synced_at=NOW,
-                        problem="the remote did not answer within 30 s")  # fmt: skip
+    git_source = Source(
+        kind="git",
+        name="mainline",
+        location="/g",
+        synced_at=NOW,
+        problem="the remote did not answer within 30 s",
+    )
     tree = Tree(name="mainline", role="mainline", source_id=2, head=hexes("head"))
-    add(mail_source)
-    add(git_source)
-    session.flush()  # type: ignore[attr-defined]
-    add(tree)
-    session.flush()  # type: ignore[attr-defined]
+    session.add(mail_source)
+    session.add(git_source)
+    session.flush()
+    session.add(tree)
+    session.flush()
     for name, day in RELEASES.items():
-        add(
+        session.add(
             Tag(
                 tree_id=tree.id,
                 name=name,
@@ -152,91 +171,172 @@ def _fill_tracker(session: object) -> None:
         )
         email = f"{author.split()[-1].lower()}@example.org"
         change = Change(
-            key=f"{at}.v1@example.org", slug=f"change-{at}", title=full, author_name=author, author_email=email,
-            first_posted=posted, last_posted=posted + timedelta(days=6), state=state, window=window,
-            first_tag=tag, rule="tag-contains" if tag else "forecast", probability=1.0 if tag else 0.71,
+            key=f"{at}.v1@example.org",
+            slug=f"change-{at}",
+            title=full,
+            author_name=author,
+            author_email=email,
+            first_posted=posted,
+            last_posted=posted + timedelta(days=6),
+            state=state,
+            window=window,
+            first_tag=tag,
+            rule="tag-contains" if tag else "forecast",
+            probability=1.0 if tag else 0.71,
             evidence=[
-                {"kind": "landing", "text": f"first contained in {tag} of mainline", "ref": hexes(full),
-                 "rule": "first-tag", "score": 1.0},
+                {
+                    "kind": "landing",
+                    "text": f"first contained in {tag} of mainline",
+                    "ref": hexes(full),
+                    "rule": "first-tag",
+                    "score": 1.0,
+                },
                 {"kind": "match", "text": "the commit's Link trailer names the mail", "rule": "link"},
-            ] if tag else [{"kind": "trailer", "text": "Reviewed-by on the list", "ref": f"{at}.v2@example.org"}],
+            ]
+            if tag
+            else [{"kind": "trailer", "text": "Reviewed-by on the list", "ref": f"{at}.v2@example.org"}],
             notes={"uapi": False} if at % 2 else {},
-        )  # fmt: skip
-        add(change)
-        session.flush()  # type: ignore[attr-defined]
+        )
+        session.add(change)
+        session.flush()
         for version in (1, 2) if at % 3 else (1,):
             message = Message(
-                message_id=f"{at}.v{version}@example.org", source_id=mail_source.id,
-                date=posted + timedelta(days=6 * (version - 1)), author_name=author, author_email=email,
-                subject=f"[PATCH V{version}] {full}", in_reply_to=None, references=[], kind="patch",
+                message_id=f"{at}.v{version}@example.org",
+                source_id=mail_source.id,
+                date=posted + timedelta(days=6 * (version - 1)),
+                author_name=author,
+                author_email=email,
+                subject=f"[PATCH V{version}] {full}",
+                in_reply_to=None,
+                references=[],
+                kind="patch",
                 trailers=[["Signed-off-by", f"{author} <{email}>"]],
-            )  # fmt: skip
-            add(message)
-            series = Series(key=message.message_id, title=full, version=str(version), author_name=author,
-                            author_email=email, date=message.date, total=1, received=1, rule="lone")  # fmt: skip
-            add(series)
-            session.flush()  # type: ignore[attr-defined]
-            add(Patch(message_id=message.id, series_id=series.id, change_id=change.id, number=1, title=full,
-                      link_rule="same-title" if version > 1 else "first", link_score=0.9 if version > 1 else 1.0,
-                      link_evidence="title and author are the same" if version > 1 else None))  # fmt: skip
+            )
+            session.add(message)
+            series = Series(
+                key=message.message_id,
+                title=full,
+                version=str(version),
+                author_name=author,
+                author_email=email,
+                date=message.date,
+                total=1,
+                received=1,
+                rule="lone",
+            )
+            session.add(series)
+            session.flush()
+            session.add(
+                Patch(
+                    message_id=message.id,
+                    series_id=series.id,
+                    change_id=change.id,
+                    number=1,
+                    title=full,
+                    link_rule="same-title" if version > 1 else "first",
+                    link_score=0.9 if version > 1 else 1.0,
+                    link_evidence="title and author are the same" if version > 1 else None,
+                )
+            )
             if version == 2:
-                add(Message(
-                    message_id=f"{at}.reply@example.org", source_id=mail_source.id,
-                    date=posted + timedelta(days=8), author_name="Mario Limonciello",
-                    author_email="mario@example.org", subject=f"Re: [PATCH V2] {full}",
-                    in_reply_to=message.message_id, references=[message.message_id], kind="reply",
-                    trailers=[["Reviewed-by", "Mario Limonciello <mario@example.org>"]],
-                ))  # fmt: skip
+                session.add(
+                    Message(
+                        message_id=f"{at}.reply@example.org",
+                        source_id=mail_source.id,
+                        date=posted + timedelta(days=8),
+                        author_name="Mario Limonciello",
+                        author_email="mario@example.org",
+                        subject=f"Re: [PATCH V2] {full}",
+                        in_reply_to=message.message_id,
+                        references=[message.message_id],
+                        kind="reply",
+                        trailers=[["Reviewed-by", "Mario Limonciello <mario@example.org>"]],
+                    )
+                )
         if tag:
             _land(session, tree, change, tag, posted)
 
 
-def _land(session: object, tree: Tree, change: Change, tag: str, posted: datetime) -> None:
-    add = session.add  # type: ignore[attr-defined]
+def _land(session: Session, tree: Tree, change: Change, tag: str, posted: datetime) -> None:
     day = posted + timedelta(days=20)
-    commit = Commit(sha=hexes(change.title), title=change.title, author_name=change.author_name,
-                    author_email=change.author_email, author_date=posted, commit_date=day,
-                    reverts=None, upstream=None)  # fmt: skip
-    add(commit)
-    session.flush()  # type: ignore[attr-defined]
-    add(Landing(commit_id=commit.id, tree_id=tree.id, tag=tag, window=change.window))
-    add(Match(change_id=change.id, commit_id=commit.id, rule="link", score=1.0,
-              evidence="Link: https://patch.msgid.link/…"))  # fmt: skip
+    commit = Commit(
+        sha=hexes(change.title),
+        title=change.title,
+        author_name=change.author_name,
+        author_email=change.author_email,
+        author_date=posted,
+        commit_date=day,
+        reverts=None,
+        upstream=None,
+    )
+    session.add(commit)
+    session.flush()
+    session.add(Landing(commit_id=commit.id, tree_id=tree.id, tag=tag, window=change.window))
+    session.add(
+        Match(
+            change_id=change.id,
+            commit_id=commit.id,
+            rule="link",
+            score=1.0,
+            evidence="Link: https://patch.msgid.link/…",
+        )
+    )
     if change.state == "reverted":
-        revert = Commit(sha=hexes("revert" + change.title), title=f'Revert "{change.title}"',
-                        author_name="Lizhi Hou", author_email="hou@example.org", author_date=day,
-                        commit_date=day + timedelta(days=5), reverts=commit.sha, upstream=None)  # fmt: skip
-        add(revert)
-        session.flush()  # type: ignore[attr-defined]
-        add(Landing(commit_id=revert.id, tree_id=tree.id, tag=tag, window=change.window))
+        revert = Commit(
+            sha=hexes("revert" + change.title),
+            title=f'Revert "{change.title}"',
+            author_name="Lizhi Hou",
+            author_email="hou@example.org",
+            author_date=day,
+            commit_date=day + timedelta(days=5),
+            reverts=commit.sha,
+            upstream=None,
+        )
+        session.add(revert)
+        session.flush()
+        session.add(Landing(commit_id=revert.id, tree_id=tree.id, tag=tag, window=change.window))
 
 
-def _fill_runs(session: object, folder: Path) -> None:
-    add = session.add  # type: ignore[attr-defined]
+def _fill_runs(session: Session, folder: Path) -> None:
     machines = [
         Machine(name="virtual-npu1", kind="virtual", generation="npu1", simulated=True),
         Machine(name="virtual-npu4", kind="virtual", generation="npu4", simulated=True),
         Machine(name="minipc", kind="ssh", generation="npu4", simulated=False),
     ]
     kernels = [
-        Kernel(release=f"{v}+deb13-amd64", version=v, window=".".join(v.split(".")[:2]), origin="debian",
-               build_id=hexes(v))
+        Kernel(
+            release=f"{v}+deb13-amd64",
+            version=v,
+            window=".".join(v.split(".")[:2]),
+            origin="debian",
+            build_id=hexes(v),
+        )
         for v in KERNELS
-    ]  # fmt: skip
-    module = Kernel(release="7.3.4+deb13-amd64", version="7.3.4", window="7.3", build_id=hexes("m"),
-                    origin="module:" + hexes("module", 12))  # fmt: skip
+    ]
+    module = Kernel(
+        release="7.3.4+deb13-amd64",
+        version="7.3.4",
+        window="7.3",
+        build_id=hexes("m"),
+        origin="module:" + hexes("module", 12),
+    )
     environments = [
-        Environment(digest=hexes(f"environment{at}", 16), facts={
-            "firmware": {"amdnpu/17f0_10/npu_7.sbin": hexes("fw", 16)}, "iommu": mode,
-            "module": {"origin": "in-tree", "parameters": {"force_iova": "Y" if at else "N"}},
-            "lab": {"accelerator": "tcg", "command_line": "console=ttyS0 xdnawatch.nonce=5f1c panic=-1"},
-            "python": {"version": "3.13.5", "pytest": "8.3.5"}, "secure_boot": None,
-        })
+        Environment(
+            digest=hexes(f"environment{at}", 16),
+            facts={
+                "firmware": {"amdnpu/17f0_10/npu_7.sbin": hexes("fw", 16)},
+                "iommu": mode,
+                "module": {"origin": "in-tree", "parameters": {"force_iova": "Y" if at else "N"}},
+                "lab": {"accelerator": "tcg", "command_line": "console=ttyS0 xdnawatch.nonce=5f1c panic=-1"},
+                "python": {"version": "3.13.5", "pytest": "8.3.5"},
+                "secure_boot": None,
+            },
+        )
         for at, mode in enumerate(["passthrough", "force_iova"])
-    ]  # fmt: skip
+    ]
     for row in [*machines, *kernels, module, *environments]:
-        add(row)
-    session.flush()  # type: ignore[attr-defined]
+        session.add(row)
+    session.flush()
     minute = 0
     for machine in machines:
         for kernel in kernels:
@@ -255,21 +355,54 @@ def _fill_runs(session: object, folder: Path) -> None:
                     verdict="fail" if repeat < 2 else "",
                 )
     npu4 = machines[1]
-    _run(session, folder, npu4, kernels[4], environments[1], minute + 20, faults=[
-        {"name": "drop-reply", "parameters": {"message": "EXEC"}}])  # fmt: skip
-    _run(session, folder, npu4, kernels[3], environments[1], minute + 30, verdict="panic",
-         reason="the kernel panicked during test_commands.py::test_chain[24]", until=21)  # fmt: skip
-    _run(session, folder, machines[0], kernels[4], environments[1], minute + 40, verdict="interrupted",
-         reason="the command was killed", until=9)  # fmt: skip
+    _run(
+        session,
+        folder,
+        npu4,
+        kernels[4],
+        environments[1],
+        minute + 20,
+        faults=[{"name": "drop-reply", "parameters": {"message": "EXEC"}}],
+    )
+    _run(
+        session,
+        folder,
+        npu4,
+        kernels[3],
+        environments[1],
+        minute + 30,
+        verdict="panic",
+        reason="the kernel panicked during test_commands.py::test_chain[24]",
+        until=22,
+    )
+    _run(
+        session,
+        folder,
+        machines[0],
+        kernels[4],
+        environments[1],
+        minute + 40,
+        verdict="interrupted",
+        reason="the command was killed",
+        until=9,
+    )
     step = _run(session, folder, npu4, module, environments[1], minute + 50, until=1)
     _campaign(session, step)
 
 
 def _run(
-    session: object, folder: Path, machine: Machine, kernel: Kernel, environment: Environment, minute: int,
-    *, verdict: str | None = None, reason: str = "", faults: list[object] | None = None, until: int | None = None,
-) -> Run:  # fmt: skip
-    add = session.add  # type: ignore[attr-defined]
+    session: Session,
+    folder: Path,
+    machine: Machine,
+    kernel: Kernel,
+    environment: Environment,
+    minute: int,
+    *,
+    verdict: str | None = None,
+    reason: str = "",
+    faults: list[object] | None = None,
+    until: int | None = None,
+) -> Run:
     started = NOW - timedelta(minutes=400 - minute)
     run_id = f"{started:%Y%m%dT%H%M%S}-{hexes(machine.name + str(minute), 6)}"
     (folder / run_id).mkdir(parents=True, exist_ok=True)
@@ -278,18 +411,33 @@ def _run(
     outcomes = [outcome_of(test, kernel.version, machine.name) for test in TESTS]
     failed = sum(outcome == "failed" for outcome, _ in outcomes[:until])
     run = Run(
-        id=run_id, machine_id=machine.id, kernel_id=kernel.id, environment_id=environment.id, suite="ioctl",
-        suite_digest=hexes("suite", 16), requested=kernel.version, started_at=started,
+        id=run_id,
+        machine_id=machine.id,
+        kernel_id=kernel.id,
+        environment_id=environment.id,
+        suite="ioctl",
+        suite_digest=hexes("suite", 16),
+        requested=kernel.version,
+        started_at=started,
         ended_at=started + timedelta(seconds=47),
         state="interrupted" if verdict == "interrupted" else "finished",
         verdict=verdict if verdict not in (None, "fail") else "fail" if failed else "pass",
-        reason=reason or (f"{failed} tests failed" if failed else ""), boot_id=hexes(run_id, 32),
-        seconds={"prepare": 1.4, "boot": 12.9, "connect": 1.1, "environment": 0.9, "suite": 24.0 + minute % 5,
-                 "collect": 1.2, "total": 41.5 + minute % 5},
-        faults=faults or [], folder=run_id,
-    )  # fmt: skip
-    add(run)
-    session.flush()  # type: ignore[attr-defined]
+        reason=reason or (f"{failed} tests failed" if failed else ""),
+        boot_id=hexes(run_id, 32),
+        seconds={
+            "prepare": 1.4,
+            "boot": 12.9,
+            "connect": 1.1,
+            "environment": 0.9,
+            "suite": 24.0 + minute % 5,
+            "collect": 1.2,
+            "total": 41.5 + minute % 5,
+        },
+        faults=faults or [],
+        folder=run_id,
+    )
+    session.add(run)
+    session.flush()
     for position, test in enumerate(TESTS):
         outcome, message = outcomes[position]
         if until is not None and position >= until:
@@ -297,43 +445,95 @@ def _run(
                 ("incomplete" if verdict == "panic" and position == until else "not-run"),
                 reason,
             )
-        add(Result(run_id=run_id, position=position, test=test, outcome=outcome, message=message,
-                   seconds=0.0 if outcome == "not-run" else 0.004 * (position + 1),
-                   values=values_of(test, kernel.version, machine.name, minute) if outcome == "passed" else {},
-                   ))  # fmt: skip
-    add(Finding(run_id=run_id, line=5, log="kernel.log", signature="drm-init", klass="info", severity="ok",
-                text=LOG.splitlines()[4], test=None))  # fmt: skip
+        session.add(
+            Result(
+                run_id=run_id,
+                position=position,
+                test=test,
+                outcome=outcome,
+                message=message,
+                seconds=0.0 if outcome == "not-run" else 0.004 * (position + 1),
+                values=values_of(test, kernel.version, machine.name, minute) if outcome == "passed" else {},
+            )
+        )
+    session.add(
+        Finding(
+            run_id=run_id,
+            line=5,
+            log="kernel.log",
+            signature="drm-init",
+            klass="info",
+            severity="ok",
+            text=LOG.splitlines()[4],
+            test=None,
+        )
+    )
     if kernel.version >= "7.2" and until is None:
-        add(Finding(run_id=run_id, line=7, log="kernel.log", signature="tdr", klass="hang",
-                    severity="cmd-timeout", text=LOG.splitlines()[6],
-                    test="test_commands.py::test_timeout_recovery"))  # fmt: skip
+        session.add(
+            Finding(
+                run_id=run_id,
+                line=7,
+                log="kernel.log",
+                signature="tdr",
+                klass="hang",
+                severity="cmd-timeout",
+                text=LOG.splitlines()[6],
+                test="test_commands.py::test_timeout_recovery",
+            )
+        )
     if verdict == "panic":
-        add(Finding(run_id=run_id, line=9, log="serial.log", signature="panic", klass="oops", severity="panic",
-                    text="Kernel panic - not syncing: Fatal exception", test="test_commands.py::test_chain[24]",
-                    ))  # fmt: skip
+        session.add(
+            Finding(
+                run_id=run_id,
+                line=9,
+                log="serial.log",
+                signature="panic",
+                klass="oops",
+                severity="panic",
+                text="Kernel panic - not syncing: Fatal exception",
+                test="test_commands.py::test_chain[24]",
+            )
+        )
     return run
 
 
-def _campaign(session: object, run: Run) -> None:
-    add = session.add  # type: ignore[attr-defined]
+def _campaign(session: Session, run: Run) -> None:
     candidates = [{"id": hexes(f"c{at}"), "title": f"accel/amdxdna: step {at}"} for at in range(40)]
     campaign = Campaign(
-        id="20261123T150000-b15ec7", kind="driver-history", machine="virtual-npu4",
-        test="test_commands.py::test_timeout_recovery", good="v0.8", bad="HEAD", base_kernel="7.3.4",
-        repository="https://example.org/xdna-driver.git", started_at=NOW - timedelta(minutes=50),
-        ended_at=NOW - timedelta(minutes=46), state="finished", candidates=candidates,
-        culprit=candidates[27]["id"], probability=0.97, reason="27 is bad, 26 is good", change_id=9,
+        id="20261123T150000-b15ec7",
+        kind="driver-history",
+        machine="virtual-npu4",
+        test="test_commands.py::test_timeout_recovery",
+        good="v0.8",
+        bad="HEAD",
+        base_kernel="7.3.4",
+        repository="https://example.org/xdna-driver.git",
+        started_at=NOW - timedelta(minutes=50),
+        ended_at=NOW - timedelta(minutes=46),
+        state="finished",
+        candidates=candidates,
+        culprit=candidates[27]["id"],
+        probability=0.97,
+        reason="27 is bad, 26 is good",
+        change_id=9,
         detail={"search": "halving"},
-    )  # fmt: skip
-    add(campaign)
-    session.flush()  # type: ignore[attr-defined]
+    )
+    session.add(campaign)
+    session.flush()
     for number, (at, verdict) in enumerate(
         [(20, "good"), (30, "bad"), (25, "good"), (28, "skip"), (27, "bad"), (26, "good")], 1
     ):
-        add(CampaignStep(campaign_id=campaign.id, number=number, candidate=candidates[at]["id"],
-                         verdict=verdict, reason="did not build" if verdict == "skip" else "",
-                         run_id=run.id if verdict == "good" else None,
-                         seconds={"build": 9.1, "boot": 13.2, "test": 3.0}))  # fmt: skip
+        session.add(
+            CampaignStep(
+                campaign_id=campaign.id,
+                number=number,
+                candidate=candidates[at]["id"],
+                verdict=verdict,
+                reason="did not build" if verdict == "skip" else "",
+                run_id=run.id if verdict == "good" else None,
+                seconds={"build": 9.1, "boot": 13.2, "test": 3.0},
+            )
+        )
 
 
 @pytest.fixture
