@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import struct
 from collections import deque
 
@@ -114,6 +115,29 @@ def test_answers_arrive_whole_and_in_order_however_slowly_the_host_reads(steps: 
         assert got is not None
         assert got.payload == expected.popleft().payload
     assert wires.ring.poll() is None
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_long_traffic_wraps_both_rings_without_loss(seed: int) -> None:
+    """Long enough to meet every place of the ring: full, empty, exactly at the end, one word before it."""
+    chance = random.Random(seed)
+    wires = Wires()
+    expected: deque[bytes] = deque()
+    for number in range(4000):
+        payload = number.to_bytes(4, "little") * chance.choice((1, 2, 3, 11, 15, 40, 100, 250, 252, 253, 500))
+        if chance.random() < 0.5 + 0.3 * (number // 500 % 2):
+            if wires.channel.send(Message(0x1D000001, 1, payload)):
+                expected.append(payload)
+        else:
+            for _ in range(chance.randrange(4)):
+                got = wires.ring.poll()
+                assert (got.payload if got else None) == (expected.popleft() if expected else None)
+        message_id = wires.ring.send(2, payload)
+        assert list(wires.channel.take()) == [Message(message_id, 2, payload)]
+    while expected:
+        got = wires.ring.poll()
+        assert got is not None
+        assert got.payload == expected.popleft()
 
 
 def test_an_answer_that_ends_at_the_rings_end_is_followed_by_one_at_its_start() -> None:

@@ -213,6 +213,16 @@ def test_what_the_model_does_not_know_is_a_gap_and_not_a_success(
     assert [event["reason"] for event in lab.events("model-gap")] == [reason]
 
 
+def test_a_message_on_the_wrong_kind_of_channel_is_the_drivers_mistake(serve: Serve) -> None:
+    lab = serve()
+    driver = lab.driver()
+    management = driver.boot()
+    _number, ring = driver.create_context(management)
+    assert struct.unpack_from("<I", management.call(0x11, "<33I", *[0] * 33))[0] == 0x4000002
+    assert struct.unpack_from("<I", ring.call(0x108, "<I", 0))[0] == 0x4000002
+    assert [event["name"] for event in lab.events("bad-request")] == ["CONFIG_CU", "GET_FIRMWARE_VERSION"]
+
+
 def test_a_message_of_a_later_protocol_is_a_gap(serve: Serve) -> None:
     lab = serve("npu4", protocol=(6, 12))
     management = lab.driver().boot()
