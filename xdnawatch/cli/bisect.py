@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-from rich.table import Column, Table
+from rich.table import Table
 
 from harness.bisect.campaign import Watch, run_campaign
 from harness.bisect.judge import KernelSource, RunJudge
@@ -276,13 +276,15 @@ def _tell(session: AppContext, report: Report, *, as_json: bool) -> None:
 
 
 def _print(session: AppContext, report: Report) -> None:
-    table = Table("step", "verdict", "candidate", Column("s", justify="right"), title=escape(report.id))
-    table.add_column("title", no_wrap=True, max_width=50)
-    table.add_column("reason", overflow="fold")
+    table = Table(title=escape(report.id))
+    for name in ("step", "verdict", "candidate", "s"):
+        table.add_column(name, no_wrap=True, justify="right" if name == "s" else "left")
+    table.add_column("title, and what the test said", overflow="fold")
     for step in report.steps:
         spent = f"{sum(step.seconds.values()):.0f}" if step.seconds else ""
-        cells = (_short(step.subject), spent, step.subject.title, step.reason)
-        table.add_row(str(step.number), step.verdict.value, *map(escape, cells))
+        told = step.subject.title if step.reason == "passed" else f"{step.subject.title}\n{step.reason}"
+        cells = (step.verdict.value, _short(step.subject), spent, told)
+        table.add_row(str(step.number), *map(escape, cells))
     session.out.print(table)
     for line in _answer(report):
         session.out.print(line, markup=False, soft_wrap=True)
