@@ -27,16 +27,16 @@ from lab.virtual.kernels import loader_command
 from lab.workfolder import work_folder
 
 SUITES = ("trixie",)
+#: dash is the shell: busybox's would run its own applets in place of the programs of kmod and util-linux.
 ROOTS = (
-    "busybox-static", "python3.13", "python3.13-minimal", "libpython3.13-minimal", "libpython3.13-stdlib",
-    "libc6", "kmod", "dropbear-bin", "util-linux",
+    "busybox-static", "dash", "python3.13", "python3.13-minimal", "libpython3.13-minimal",
+    "libpython3.13-stdlib", "libc6", "kmod", "dropbear-bin", "util-linux",
 )  # fmt: skip
 #: Wanted by the packages above, not by what we do with them.
 EXCLUDE = (
     "media-types", "netbase", "tzdata", "libdb5.3t64", "libreadline8t64", "readline-common",
-    "debconf", "openssl-provider-legacy", "libsystemd0", "libudev1", "libpam0g", "libpam-modules",
-    "libpam-runtime",
-    "libaudit1", "libcrypt1-dev", "libcap-ng0", "util-linux-extra", "login", "gcc-14-base", "libsqlite3-0",
+    "debconf", "debianutils", "openssl-provider-legacy", "libsystemd0", "libudev1", "libpam0g",
+    "libpam-modules", "libpam-runtime", "libaudit1", "libcrypt1-dev", "libcap-ng0", "util-linux-extra", "login", "gcc-14-base", "libsqlite3-0",
 )  # fmt: skip
 PYTHON = "python3.13"
 #: The project's own pytest and what it needs, copied from where they are installed: all pure Python.
@@ -219,16 +219,16 @@ def _add_system(root: Path, tree: Path, keys: GuestKeys) -> None:
         link = root / name
         if not link.is_symlink():
             link.symlink_to(f"usr/{name}")
+    for name, program in (("sh", "dash"), ("python3", PYTHON), ("python", PYTHON)):
+        link = root / "usr/bin" / name
+        if not os.path.lexists(link):
+            link.symlink_to(program)
     busybox = root / "usr/bin/busybox"
     listing = subprocess.run([str(busybox), "--list"], capture_output=True, text=True, timeout=30, check=True)
     (root / "usr/sbin").mkdir(exist_ok=True)
     for applet in listing.stdout.split():
         if not any(os.path.lexists(root / place / applet) for place in ("usr/bin", "usr/sbin")):
             (root / "usr/bin" / applet).symlink_to("busybox")
-    for name in ("python3", "python"):
-        link = root / "usr/bin" / name
-        if not os.path.lexists(link):
-            link.symlink_to(PYTHON)
     for folder in ("proc", "sys", "dev", "tmp", "run", "mnt", "var/log", "etc/dropbear", "root/.ssh", "home"):
         (root / folder).mkdir(parents=True, exist_ok=True)
     for device in FIRMWARE_FOLDERS:

@@ -1,4 +1,4 @@
-#!/bin/busybox sh
+#!/bin/sh
 # First process of the guest: network and ssh first, so that a driver that hangs can still be looked at.
 export PATH=/usr/sbin:/usr/bin HOME=/root
 /usr/bin/busybox mount -t proc proc /proc
