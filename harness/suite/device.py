@@ -234,7 +234,14 @@ class Device:
 
     def map(self, handle: int, size: int, *, align: int = 0) -> Mapping:
         """Map a buffer shared and writable; OSError as mmap(2) says."""
-        offset = int(self.bo_info(handle).map_offset)
+        return self.map_at(int(self.bo_info(handle).map_offset), size, align=align)
+
+    def map_at(self, offset: int, size: int, *, align: int = 0) -> Mapping:
+        """Map the node itself at an offset, valid or not.
+
+        Python's own mmap duplicates the descriptor, and before 7.0 the driver destroyed a client's contexts
+        whenever any duplicate was closed: hence the C library's.
+        """
         address, flags = None, mmap.MAP_SHARED
         if align:
             room = _libc.mmap(
@@ -253,7 +260,7 @@ class Device:
             _libc.munmap(address + size, room + align - address)
         result = _libc.mmap(address, size, mmap.PROT_READ | mmap.PROT_WRITE, flags, self.fd, offset)
         if result == _MAP_FAILED:
-            _raise(f"mmap of buffer {handle}")
+            _raise(f"mmap at offset {offset:#x}")
         mapping = Mapping(int(result), size)
         self._mappings.append(mapping)
         return mapping
