@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ Progress = Callable[[str, int, int | None], None]
 CONNECT_TIMEOUT = 20.0  # seconds to reach the mirror
 READ_TIMEOUT = 60.0  # seconds without a byte
 ATTEMPTS = 4  # one download, each attempt going on where the last one broke
+PAUSE = 0.1  # seconds before the second attempt, doubled each time
 LARGEST = 4 << 30  # bytes
 
 
@@ -66,7 +68,9 @@ def download(
     part = target.with_name(target.name + ".part")
     failure: Exception | None = None
     restarted = False
-    for _attempt in range(ATTEMPTS):
+    for attempt in range(ATTEMPTS):
+        if attempt:
+            time.sleep(PAUSE * 2**attempt)
         try:
             _continue(client, url, part, size, target.name, progress)
         except httpx.HTTPError as error:

@@ -36,7 +36,8 @@ ROOTS = (
 EXCLUDE = (
     "media-types", "netbase", "tzdata", "libdb5.3t64", "libreadline8t64", "readline-common",
     "debconf", "debianutils", "openssl-provider-legacy", "libsystemd0", "libudev1", "libpam0g",
-    "libpam-modules", "libpam-runtime", "libaudit1", "libcrypt1-dev", "libcap-ng0", "util-linux-extra", "login", "gcc-14-base", "libsqlite3-0",
+    "libpam-modules", "libpam-runtime", "libaudit1", "libcrypt1-dev", "libcap-ng0",
+    "util-linux-extra", "login", "gcc-14-base", "libsqlite3-0",
 )  # fmt: skip
 PYTHON = "python3.13"
 #: The project's own pytest and what it needs, copied from where they are installed: all pure Python.

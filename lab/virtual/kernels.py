@@ -141,12 +141,18 @@ def _install(store: PackageStore, wanted: KernelPackage) -> Candidate:
                 "package": f"{wanted.package.name} {wanted.package.version}",
                 "suite": wanted.suite,
                 # A package found by its name in the pool alone was not compared with an index's checksum.
+                # "yes" is the normal case and needs no words
+                "index_signature": _not_yes(store.index(wanted.suite).fact("signed")),
                 "unchecked": ", ".join(deb.path.name for deb in debs if deb.checked != "index"),
             },
         }
         write_atomically(folder / "candidate.json", json.dumps(record, indent=1).encode())
 
     return _candidate(build_folder(store.cache, _folder(store.cache, wanted.release), fill))
+
+
+def _not_yes(verdict: str) -> str:
+    return "" if verdict == "yes" else verdict
 
 
 def _candidate(folder: Path) -> Candidate:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -80,6 +82,37 @@ def test_an_index_that_is_not_what_the_release_says_is_refused(mirror: Mirror, t
     mirror.files["dists/trixie/main/binary-amd64/Packages.xz"] += b"\0"
     with pytest.raises(DownloadError, match="SHA-256"):
         open_index(tmp_path, mirror.address, "trixie")
+
+
+def test_a_signature_is_checked_where_the_machine_can(
+    mirror: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A good one is recorded, a broken one refused, an unknown key recorded as not verified."""
+    if shutil.which("gpg") is None or shutil.which("gpgv") is None:
+        pytest.skip("no gpg or no gpgv on this machine")
+    home = tmp_path / "gnupg"
+    home.mkdir(mode=0o700)
+
+    def gpg(*words: str, stdin: bytes = b"") -> bytes:
+        command = ["gpg", "--homedir", str(home), "--batch", "--quiet", "--passphrase", "", *words]
+        return subprocess.run(command, input=stdin, capture_output=True, check=True, timeout=60).stdout
+
+    gpg("--quick-generate-key", "Test Archive <test@example.org>", "ed25519", "sign", "never")
+    known, unknown = tmp_path / "known.gpg", tmp_path / "unknown.gpg"
+    known.write_bytes(gpg("--export"))
+    unknown.write_bytes(b"")
+    mirror.add("trixie", "q", simple_deb({"v": b""}))
+    signed = gpg("--clearsign", stdin=mirror.files["dists/trixie/InRelease"])
+    subprocess.run(["gpgconf", "--homedir", str(home), "--kill", "all"], check=True, timeout=60)
+    mirror.files["dists/trixie/InRelease"] = signed
+    monkeypatch.setattr("lab.packages.index.KEYRING", known)
+    assert open_index(tmp_path / "a", mirror.address, "trixie").fact("signed") == "yes"
+    monkeypatch.setattr("lab.packages.index.KEYRING", unknown)
+    assert "keyring" in open_index(tmp_path / "b", mirror.address, "trixie").fact("signed")
+    monkeypatch.setattr("lab.packages.index.KEYRING", known)
+    mirror.files["dists/trixie/InRelease"] = signed.replace(b"Suite: trixie", b"Suite: trixiE")
+    with pytest.raises(DownloadError, match="do not trust"):
+        open_index(tmp_path / "c", mirror.address, "trixie")
 
 
 def test_a_suite_name_cannot_be_a_path(mirror: Mirror, tmp_path: Path) -> None:

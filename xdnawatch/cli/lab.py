@@ -127,8 +127,12 @@ def prepare(
 
 
 def _unchecked(candidate: Candidate) -> str:
+    """What could not be verified, in brackets; empty when all was."""
     names = candidate.detail.get("unchecked")
-    return f" (no longer in the index, so not compared with its checksums: {names})" if names else ""
+    signature = candidate.detail.get("index_signature")
+    doubts = [f"no longer in the index, so not compared with its checksums: {names}"] if names else []
+    doubts += [f"the index's signature was not verified: {signature}"] if signature else []
+    return f" ({'; '.join(doubts)})" if doubts else ""
 
 
 def _kernel_row(candidate: Candidate) -> dict[str, str]:
