@@ -166,6 +166,13 @@ def test_what_is_no_answer_is_an_error_with_a_next_step(noise: bytes) -> None:
         Commands(Answers(noise), "/tmp/x").run_one(Command(("true",)))
 
 
+def test_an_answer_for_another_number_of_programs_is_none() -> None:
+    """Two programs, one answer: nobody can say whose it is."""
+    line = json.dumps({"answers": [{"program": "/bin/true", "status": 0}]}).encode()
+    with pytest.raises(InferenceError):
+        Commands(Answers(line), "/tmp/x").run(Command(("true",)), Command(("false",)))
+
+
 def test_a_login_banner_before_the_answer_does_not_matter() -> None:
     """Some machines greet every shell."""
     line = json.dumps({"answers": [{"program": "/bin/true", "status": 0, "seconds": 0.1}]}).encode()
