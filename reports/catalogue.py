@@ -141,7 +141,12 @@ class Catalogue:
     @cached_property
     def tests(self) -> Sequence[str]:
         """Every test id that has a result, by file and then by name."""
-        return sorted({result.test for run in self.snapshot.runs for result in run.results})
+        return sorted(self.known_tests)
+
+    @cached_property
+    def known_tests(self) -> frozenset[str]:
+        """The same, to ask whether a test has a page."""
+        return frozenset(result.test for run in self.snapshot.runs for result in run.results)
 
     # -- windows and changes ------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from reports.records import FindingRecord, ResultRecord, RunRecord
 from reports.statistics import Tally, probability_rate_rose
 from reports.values import flatten, gist, is_duration, shown
-from reports.verdicts import FAILING, standing, tone_in
+from reports.verdicts import FAILING, WHOLE, standing, tone_in
 
 NEW_FAILURE = "new failure"
 FIXED = "fixed"
@@ -127,7 +127,12 @@ class Comparison:
     @property
     def regressed(self) -> bool:
         """Whether anything got worse that is not the environment's doing."""
-        return any(d.grave for d in self.differences)
+        return self.died or any(d.grave for d in self.differences)
+
+    @property
+    def died(self) -> bool:
+        """Whether the machine went down on the later side alone."""
+        return self.after.verdict in ("panic", "hang", "no-boot") and self.before.verdict in WHOLE
 
 
 def compare(before: Side, after: Side) -> Comparison:
@@ -334,7 +339,7 @@ def _caveats(before: Side, after: Side) -> tuple[str, ...]:
     if old.faults or new.faults:
         found.append("Faults were injected on purpose.")
     for side in (old, new):
-        if side.verdict not in ("pass", "fail"):
+        if side.verdict not in WHOLE:
             reason = f": {side.reason}" if side.reason else ""
             found.append(f"The run {side.id} ended with the verdict {side.verdict or side.state}{reason}.")
     if len(before.all) == 1 and len(after.all) == 1:
@@ -346,7 +351,7 @@ def _caveats(before: Side, after: Side) -> tuple[str, ...]:
 
 def _headline(before: RunRecord, after: RunRecord, found: list[Difference]) -> str:
     """One sentence: the answer at the first glance."""
-    if after.verdict in ("panic", "hang", "no-boot") and before.verdict in ("pass", "fail"):
+    if after.verdict in ("panic", "hang", "no-boot") and before.verdict in WHOLE:
         return f"{_name(after)} ended with {after.verdict}; {_name(before)} did not."
     counts = Counter(d.label for d in found if d.label not in QUIET_LABELS)
     if not counts:

@@ -55,10 +55,11 @@ def read_log(folder: Path, name: str) -> Log | None:
         handle = os.open(folder / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return None  # deleted, never written, or a link: the page says that there is no log
+    status = os.fstat(handle)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(handle)
+        return None
     with os.fdopen(handle, "rb") as file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            return None
         raw = file.read(MAX_BYTES)
     lines = raw.decode("utf-8", "replace").split("\n")
     if lines and not lines[-1]:

@@ -114,6 +114,11 @@ class RunRecord:
         return not self.faults and not self.partial and self.kernel is not None
 
     @cached_property
+    def outcome_of(self) -> Mapping[str, str]:
+        """Test -> its outcome."""
+        return {result.test: result.outcome for result in self.results}
+
+    @cached_property
     def outcomes(self) -> Mapping[str, int]:
         """How many tests ended how; failures that show a known candidate defect are "suspected"."""
         return Counter(

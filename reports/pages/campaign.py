@@ -36,7 +36,7 @@ def campaign_page(catalogue: Catalogue, campaign: CampaignRecord) -> Page:
             "base_kernel": campaign.base_kernel,
             "repository": campaign.repository,
             "machine_page": machine_path(campaign.machine) if machine else None,
-            "test_page": path_of_test(campaign.test) if campaign.test in catalogue.tests else None,
+            "test_page": path_of_test(campaign.test) if campaign.test in catalogue.known_tests else None,
             "reproduce": reproducer(campaign),
             "culprit_title": titles.get(campaign.culprit or "", ""),
             "change": change_data(change) if change else None,

@@ -37,7 +37,7 @@ def _run_page(catalogue: Catalogue, run: RunRecord, logs: Sequence[Log]) -> Page
     judgement = catalogue.judgements[run.id]
     baseline = judgement.baseline
     facts = flatten(run.environment)
-    outcomes = {result.test: result.outcome for result in run.results}
+    outcomes = run.outcome_of
     proofs = [name for name in facts if any(word in name.lower() for word in PROOF_WORDS)]
     suspects = (
         entered_between(catalogue.snapshot.changes, baseline.kernel, run.kernel)
@@ -79,7 +79,9 @@ def _run_page(catalogue: Catalogue, run: RunRecord, logs: Sequence[Log]) -> Page
             "suspects": [change_data(change) for change in suspects[:MAX_SUSPECTS]],
             "suspect_count": len(suspects),
             "files": _files(run, judgement.standings, catalogue.flaky(run)),
-            "findings": [_finding(run, f, outcomes, logs) for f in _loud_first(run, outcomes)[:MAX_FINDINGS]],
+            "findings": [
+                _finding(catalogue, run, f, logs) for f in _loud_first(run, outcomes)[:MAX_FINDINGS]
+            ],
             "finding_count": len(run.findings),
             "excerpts": _excerpts(run, outcomes, logs),
             "logs": [
@@ -158,9 +160,8 @@ def _loud_first(run: RunRecord, outcomes: Mapping[str, str]) -> list[FindingReco
     return sorted(run.findings, key=lambda f: (rank.get(tone_in(f, outcomes), 2), f.log, f.line))
 
 
-def _finding(
-    run: RunRecord, finding: FindingRecord, outcomes: Mapping[str, str], logs: Sequence[Log]
-) -> Data:
+def _finding(catalogue: Catalogue, run: RunRecord, finding: FindingRecord, logs: Sequence[Log]) -> Data:
+    outcomes = run.outcome_of
     shown_log = next((log for log in logs if log.name == finding.log), None)
     known = shown_log is not None and 1 <= finding.line <= len(shown_log.lines)
     return {
@@ -171,7 +172,7 @@ def _finding(
         "provoked": provoked(finding, outcomes),
         "text": finding.text,
         "test": finding.test,
-        "test_page": path_of_test(finding.test) if finding.test else None,
+        "test_page": path_of_test(finding.test) if finding.test in catalogue.known_tests else None,
         "environment_fault": finding.environment_fault,
         "log": finding.log,
         "line": finding.line,
@@ -205,7 +206,7 @@ def _excerpts(run: RunRecord, outcomes: Mapping[str, str], logs: Sequence[Log]) 
 
 
 def _log_page(run: RunRecord, log: Log) -> Page:
-    outcomes = {result.test: result.outcome for result in run.results}
+    outcomes = run.outcome_of
     marks = {f.line: f for f in run.findings if f.log == log.name}
     return Page(
         path=log_path(run.id, log.name),

@@ -15,6 +15,7 @@ from db.database import Database
 from db.git_tables import Commit, Landing, Match, Tag, Tree
 from db.mail_tables import Change, Message, Patch, Series, Source
 from db.run_tables import Campaign, CampaignStep, Environment, Finding, Kernel, Machine, Result, Run
+from reports.site import publish
 
 NOW = datetime(2026, 11, 23, 16, 0, tzinfo=UTC)
 
@@ -534,6 +535,19 @@ def _campaign(session: Session, run: Run) -> None:
                 seconds={"build": 9.1, "boot": 13.2, "test": 3.0},
             )
         )
+
+
+@pytest.fixture(scope="session")
+def published_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a site of these rows; tests read it and leave it as it is."""
+    folder = tmp_path_factory.mktemp("published")
+    database = Database(f"sqlite:///{folder / 'test.db'}")
+    database.migrate()
+    made = Site(database, folder / "runs")
+    fill(made)
+    publish(database, folder / "site", version="9.9", runs=made.runs, now=NOW)
+    database.close()
+    return folder / "site"
 
 
 @pytest.fixture
