@@ -28,12 +28,12 @@ from harness.bisect.record import (
 )
 from harness.bisect.search import Ask, Halving, Outcome, steps_bound
 from harness.bisect.subjects import DriverCommits, ReleasedKernels, check_test, commit_range, kernel_range
-from harness.kernels.build_root import open_build_root
+from harness.kernels.build_root import BuildRoot, open_build_root
 from harness.kernels.debian import stock_kernel
 from harness.kernels.history import DriverHistory
 from harness.kernels.module import ModuleBuilder
 from lab.inventory import resolve
-from lab.machine import Machine
+from lab.machine import Candidate, Machine
 from lab.packages.store import PackageStore
 from xdnawatch.cli.context import AppContext, JsonFlag, current
 from xdnawatch.cli.lab import open_store
@@ -43,6 +43,7 @@ from xdnawatch.runs import bring_in
 app = typer.Typer(help="Find the kernel or the driver commit that broke (or mended) a test.")
 
 DEFAULT_MACHINE = "virtual-npu4"
+DEFAULT_KERNEL = "7.3.4"  # what `fetch` prepares when none is named
 #: What a shell is told: the culprit was found; it was not, because of the subject; nobody can judge.
 EXIT_CODES = {
     Outcome.CULPRIT: ExitCode.FINE,
@@ -150,6 +151,22 @@ def list_campaigns(context: typer.Context, as_json: JsonFlag = False) -> None:
     session.out.print(table)
 
 
+@app.command("fetch")
+def fetch(
+    context: typer.Context,
+    kernels: Annotated[
+        list[str] | None,
+        typer.Option("--kernel", "-k", help="Stock kernels to build modules for; repeatable."),
+    ] = None,
+) -> None:
+    """Download and prepare the compiler and the headers for building modules (about 100 MB)."""
+    session = current(context)
+    with open_store(session) as store:
+        for version in kernels or [DEFAULT_KERNEL]:
+            root = _build_root(store, stock_kernel(store, version))
+            session.note(f"modules for {root.release}: {root.folder} (entered by {root.launcher.name})")
+
+
 def report_json(report: Report) -> dict[str, Any]:
     """A campaign as plain JSON data."""
     question = asdict(report.question)
@@ -212,8 +229,12 @@ def _source(question: Question, store: PackageStore) -> KernelSource:
         )
     history = DriverHistory(Path(question.repository))
     base = stock_kernel(store, question.base_kernel)
-    root = open_build_root(store, base.detail.get("package", "").rpartition(" ")[2], base.release)
-    return DriverCommits(ModuleBuilder(root, history, base))
+    return DriverCommits(ModuleBuilder(_build_root(store, base), history, base))
+
+
+def _build_root(store: PackageStore, base: Candidate) -> BuildRoot:
+    """The compiler and headers of a stock kernel; the lab notes its package as "name version"."""
+    return open_build_root(store, base.detail.get("package", "").rpartition(" ")[2], base.release)
 
 
 def _lead(
