@@ -145,9 +145,9 @@ class FakeClient:
             return 0
 
     def wait_interrupt(self, vector: int, timeout: float = WAIT) -> bool:
-        return (
-            bool(select.select([self.eventfds[vector]], [], [], timeout)[0]) and self.interrupts(vector) > 0
-        )
+        poll = select.poll()
+        poll.register(self.eventfds[vector], select.POLLIN)
+        return bool(poll.poll(timeout * 1000)) and self.interrupts(vector) > 0
 
     def refused(self) -> bool:
         """Whether the server has closed the connection (waits for it)."""
