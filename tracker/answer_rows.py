@@ -102,9 +102,9 @@ def _known_changes(connection: Connection) -> _Known:
         slug_of[row.id] = row.slug
         by_key[row.key] = row.id
     parts = select(Message.message_id, Patch.change_id).join(Patch, Patch.message_id == Message.id)
-    by_part = {name: change for name, change in connection.execute(parts).tuples() if change is not None}
+    by_part = {name: change for name, change in connection.execute(parts) if change is not None}
     commits = select(Commit.sha, Match.change_id).join(Match, Match.commit_id == Commit.id)
-    by_part.update(connection.execute(commits).tuples().all())
+    by_part.update(connection.execute(commits).all())
     return _Known(slug_of, by_key, by_part)
 
 
@@ -141,7 +141,7 @@ def _write_changes(connection: Connection, answers: list[ChangeAnswer], known: _
             fresh.append({**values, "slug": slug})
     if fresh:
         connection.execute(insert(Change), fresh)
-        rows.update(connection.execute(select(Change.key, Change.id)).tuples().all())
+        rows.update(connection.execute(select(Change.key, Change.id)).all())
     return rows
 
 
@@ -222,7 +222,7 @@ def _write_series(
             for one in series
         ],
     )
-    series_ids = dict(connection.execute(select(SeriesRow.key, SeriesRow.id)).tuples().all())
+    series_ids = dict(connection.execute(select(SeriesRow.key, SeriesRow.id)).all())
     edges: dict[str, Any] = {}
     change_of: dict[str, int] = {}
     for answer in answers:

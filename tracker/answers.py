@@ -202,7 +202,7 @@ def windows(database: Database) -> list[tuple[str, int]]:
             select(Change.window, func.count())
             .where(Change.window.is_not(None), Change.probability == 1.0)
             .group_by(Change.window)
-        ).tuples()
+        )
         return sorted(
             ((str(name), count) for name, count in rows), key=lambda row: window_key(row[0]), reverse=True
         )
@@ -269,7 +269,7 @@ def _main_commits(connection: Connection, rows: list[int]) -> dict[int, tuple[st
     )
     if len(rows) < 500:
         query = query.where(Match.change_id.in_(rows))
-    for change, sha, date, role in connection.execute(query).tuples():
+    for change, sha, date, role in connection.execute(query):
         rank = 0 if role == "mainline" else 1
         if change not in found or rank < found[change][0]:
             found[change] = (rank, sha, date)

@@ -27,7 +27,7 @@ from tracker.voices import Threads
 from tracker.windows import Case, Landed, Reverted, judge
 
 # The line by which a commit of the sample names the commit it stands for (tracker.sample).
-_REAL_COMMIT = re.compile(r"^Real-commit: ([0-9a-f]{12,40})$", re.MULTILINE)
+_REAL_COMMIT = re.compile(r"^Real-commit: ([0-9a-f]{7,40})$", re.MULTILINE)
 OWN_SHARE = 0.5  # a cover letter is the driver's when at least this share of its patches is
 
 

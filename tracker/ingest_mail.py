@@ -17,6 +17,7 @@ from sqlalchemy import Connection, insert, select, update
 from db.base import utc_now
 from db.database import Database
 from db.mail_tables import Message, Source
+from tracker.errors import TrackerError
 from tracker.git.repository import is_url, open_or_clone
 from tracker.mail.eml import EmlReader
 from tracker.mail.inbox import InboxReader
@@ -57,15 +58,20 @@ def ingest_mail(
     batch: list[Kept] = []
     last = time.monotonic()
     progress.start(settings.name)
-    for item in reader.read(position):
-        scanned += 1
-        since += 1
-        progress.advance()
-        batch += sieve.sift(item)
-        position = item.cursor
-        if len(batch) >= BATCH_KEPT or since >= BATCH_SCANNED or time.monotonic() - last > BATCH_SECONDS:
-            new += _commit(database, source_id, batch, {**state, **_state(position, sieve)})
-            batch, since, last = [], 0, time.monotonic()
+    try:
+        for item in reader.read(position):
+            scanned += 1
+            since += 1
+            progress.advance()
+            batch += sieve.sift(item)
+            position = item.cursor
+            if len(batch) >= BATCH_KEPT or since >= BATCH_SCANNED or time.monotonic() - last > BATCH_SECONDS:
+                new += _commit(database, source_id, batch, {**state, **_state(position, sieve)})
+                batch, since, last = [], 0, time.monotonic()
+    except TrackerError:
+        # A source that breaks off (a cut archive): what it gave is stored, and next time it goes on there.
+        _commit(database, source_id, batch, {**state, **_state(position, sieve)})
+        raise
     final = {**state, **_state(reader.end_cursor(position), sieve)}
     if batch or final != cursor:
         new += _commit(database, source_id, batch, final)

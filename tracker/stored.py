@@ -40,7 +40,7 @@ class Stored:
 def load(connection: Connection, profile: DriverProfile) -> tuple[Stored, Stored]:
     """(the records, the sample): what the project generated never explains what people wrote."""
     worlds = (Stored(), Stored(sample=True))
-    sample = dict(connection.execute(select(Source.id, Source.sample)).tuples().all())
+    sample = dict(connection.execute(select(Source.id, Source.sample)).all())
     for row in connection.execute(select(*Message.__table__.c).order_by(Message.message_id)):
         stored = worlds[sample[row.source_id]]
         stored.message_ids[row.message_id] = row.id

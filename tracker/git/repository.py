@@ -11,7 +11,7 @@ import os
 import subprocess
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -171,7 +171,7 @@ class Repository:
 
     @contextmanager
     def _stream(
-        self, arguments: list[str], feed: bytes | Iterator[bytes]
+        self, arguments: list[str], feed: bytes | Generator[bytes, None, None]
     ) -> Iterator[subprocess.Popen[bytes]]:
         """A git process whose input is written by a thread, so that neither side waits for ever."""
         process = subprocess.Popen(
@@ -196,10 +196,12 @@ class Repository:
             if not finished:
                 process.kill()
             assert process.stdout is not None
+            assert process.stderr is not None
             process.stdout.close()
             process.wait()
             writer.join()
             reader.join()
+            process.stderr.close()
         if failure:
             raise failure[0]
         if process.returncode != 0:
@@ -266,14 +268,18 @@ def _columns(line: str) -> tuple[str, str, str, str, str, str]:
     return kind, peeled_kind, own, peeled, seconds, name
 
 
-def _feed(names: Iterable[str], asked: list[str]) -> Iterator[bytes]:
-    for name in names:
-        asked.append(name)
-        yield name.encode("utf-8", "surrogateescape") + b"\n"
+def _feed(names: Iterable[str], asked: list[str]) -> Generator[bytes, None, None]:
+    try:
+        for name in names:
+            asked.append(name)
+            yield name.encode("utf-8", "surrogateescape") + b"\n"
+    finally:
+        if isinstance(names, Generator):
+            names.close()
 
 
 def _write(
-    process: subprocess.Popen[bytes], feed: bytes | Iterator[bytes], failure: list[BaseException]
+    process: subprocess.Popen[bytes], feed: bytes | Generator[bytes, None, None], failure: list[BaseException]
 ) -> None:
     assert process.stdin is not None
     try:
@@ -282,12 +288,16 @@ def _write(
         else:
             for piece in feed:
                 process.stdin.write(piece)
-        process.stdin.close()
     except BrokenPipeError:
         pass  # git ended early: its exit status and words tell why
     except BaseException as error:  # noqa: BLE001 - handed over to the reading thread, which raises it
         failure.append(error)
         process.kill()
+    finally:
+        with suppress(BrokenPipeError):
+            process.stdin.close()
+        if not isinstance(feed, bytes):
+            feed.close()  # a feed may itself be a running git
 
 
 def _drain(process: subprocess.Popen[bytes], errors: list[bytes]) -> None:

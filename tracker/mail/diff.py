@@ -196,7 +196,8 @@ def _patch_id(files: list[_File]) -> str | None:
         if one.marks:  # git flushes at the header after a hunk, not after a header-only file
             _add(total, pending)
             pending = ""
-    _add(total, pending)
+    if pending:
+        _add(total, pending)
     return total.hex()
 
 

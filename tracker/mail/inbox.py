@@ -7,7 +7,7 @@ a date: committer dates in re-imported archives are off by weeks (facts tracking
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 from tracker.errors import NotARepositoryError, SourceError
@@ -44,7 +44,7 @@ class InboxReader:
             # A cursor that is no ancestor means that history was rewritten (a purge): read it all again.
             any_mail = False
             for blob in repository.blobs(
-                (f"{line}:m" for line in repository.rev_list(["--reverse"], stdin=wanted)),
+                _mail_names(repository, wanted),
                 limit=MAX_MAIL,
                 start_bytes=KEEP_OF_OVERSIZED,
             ):
@@ -95,6 +95,16 @@ class InboxReader:
                 f"{self.location} is empty; fetch the archive first (public-inbox-clone)"
             )
         return [("0", Repository(self.location))]
+
+
+def _mail_names(repository: Repository, wanted: list[str]) -> Generator[str, None, None]:
+    """ "<commit>:m" of each wanted commit, oldest first."""
+    commits = repository.rev_list(["--reverse"], stdin=wanted)
+    try:
+        for commit in commits:
+            yield f"{commit}:m"
+    finally:
+        commits.close()
 
 
 def _only_branch(repository: Repository) -> str | None:

@@ -12,8 +12,8 @@ import re
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from io import BufferedIOBase
 from pathlib import Path
-from typing import IO, cast
 
 from tracker.errors import SourceError
 from tracker.mail.message import MAX_MAIL
@@ -31,6 +31,10 @@ _SEPARATOR = b"\n\nFrom "
 _LINE_REACH = 512  # an envelope line is shorter than this
 
 
+class NotMboxError(SourceError):
+    """The bytes are no mbox."""
+
+
 @dataclass(frozen=True)
 class Piece:
     """One mail cut out of an mbox stream: offset of its envelope line, text without it, true size."""
@@ -41,16 +45,16 @@ class Piece:
     complete: bool  # followed by another mail or by the end of a line
 
 
-def split_mbox(stream: IO[bytes], offset: int = 0) -> Iterator[Piece]:
+def split_mbox(stream: BufferedIOBase, offset: int = 0) -> Iterator[Piece]:
     """Cut a stream positioned at an envelope line (``offset`` bytes into the file) into mails.
 
-    Raises SourceError when the stream does not start with an envelope line.
+    Raises NotMboxError when the stream does not start with an envelope line.
     """
-    buffer = bytearray(stream.read(PIECE))
+    buffer = bytearray(stream.read1(PIECE))
     if not buffer.strip():
         return
     if _ENVELOPE.match(buffer) is None:
-        raise SourceError("it does not start with a 'From ' line, so it is no mbox file")
+        raise NotMboxError("it does not start with a 'From ' line, so it is no mbox file")
     start = offset  # file offset of buffer[0], when nothing of this mail was dropped
     dropped = 0
     scan = 0
@@ -73,7 +77,7 @@ def split_mbox(stream: IO[bytes], offset: int = 0) -> Iterator[Piece]:
             dropped += len(buffer) - KEEP_OF_OVERSIZED - len(tail)
             buffer = bytearray(buffer[:KEEP_OF_OVERSIZED]) + tail
         scan = max(0, len(buffer) - _LINE_REACH - len(_SEPARATOR)) if at < 0 else at
-        more = stream.read(PIECE)
+        more = stream.read1(PIECE)  # read() would lose what came before the damage of a cut gzip
         ended = not more
         buffer += more
     if buffer.strip():
@@ -98,29 +102,32 @@ class MboxReader:
         stat = self._stat()
         if cursor.get("size") == stat[0] and cursor.get("modified") == stat[1]:
             return
-        with self._open() as stream:
-            offset = int(cursor.get("offset", 0))
-            head = stream.read(HEAD_BYTES)
-            print_now = hashlib.sha1(
-                head[: int(cursor.get("head_bytes", 0))], usedforsecurity=False
-            ).hexdigest()
-            if offset and (print_now != cursor.get("head") or not self._skip(stream, offset)):
-                offset = 0
-            stream.seek(offset)
-            fingerprint = hashlib.sha1(head, usedforsecurity=False).hexdigest()
-            try:
+        try:
+            with self._open() as stream:
+                offset, mark = self._start(stream, cursor)
                 for piece in split_mbox(stream, offset):
                     yield RawMail(
                         location=str(piece.offset),
                         raw=piece.raw,
                         size=piece.size,
-                        cursor={"offset": piece.offset, "head": fingerprint, "head_bytes": len(head)},
+                        cursor={"offset": piece.offset, **mark},
                         problem=None if piece.complete else "the archive ends inside this mail",
                     )
-            except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-                raise SourceError(f"{self.path} is damaged: {error}; what came before is kept") from error
-            except SourceError as error:
-                raise SourceError(f"{self.path}: {error}") from error
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise SourceError(f"{self.path} is damaged: {error}; what came before is kept") from error
+        except NotMboxError as error:
+            raise SourceError(f"{self.path}: {error}") from error
+
+    def _start(self, stream: BufferedIOBase, cursor: Cursor) -> tuple[int, Cursor]:
+        """Position the stream; (offset, the mark by which a replaced file is known next time)."""
+        offset = int(cursor.get("offset", 0))
+        head = stream.read(HEAD_BYTES)
+        known = hashlib.sha1(head[: int(cursor.get("head_bytes", 0))], usedforsecurity=False).hexdigest()
+        if offset and (known != cursor.get("head") or not self._skip(stream, offset)):
+            offset = 0
+        stream.seek(offset)
+        now = hashlib.sha1(head, usedforsecurity=False).hexdigest()
+        return offset, {"head": now, "head_bytes": len(head)}
 
     def end_cursor(self, cursor: Cursor) -> Cursor:
         """With the file's size and time: an unchanged file is not even opened next time."""
@@ -146,7 +153,7 @@ class MboxReader:
             )
         return stat.st_size, stat.st_mtime_ns
 
-    def _open(self) -> IO[bytes]:
+    def _open(self) -> BufferedIOBase:
         try:
             plain = self.path.open("rb")
         except OSError as error:
@@ -155,11 +162,11 @@ class MboxReader:
         plain.seek(0)
         if magic == b"\x1f\x8b":
             plain.close()
-            return cast(IO[bytes], gzip.open(self.path, "rb"))
+            return gzip.GzipFile(self.path, "rb")
         return plain
 
     @staticmethod
-    def _skip(stream: IO[bytes], offset: int) -> bool:
+    def _skip(stream: BufferedIOBase, offset: int) -> bool:
         """Whether an envelope line is still at ``offset``."""
         try:
             stream.seek(offset)
