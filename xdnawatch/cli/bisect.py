@@ -21,6 +21,7 @@ from harness.bisect.record import (
     Report,
     Step,
     Subject,
+    leading,
     list_reports,
     load_question,
     load_report,
@@ -38,7 +39,7 @@ from lab.packages.store import PackageStore
 from xdnawatch.cli.context import AppContext, JsonFlag, current
 from xdnawatch.cli.lab import open_store
 from xdnawatch.errors import ExitCode, UsageError
-from xdnawatch.runs import bring_in
+from xdnawatch.runs import bring_in, ended_in_order, runs_folder
 
 app = typer.Typer(help="Find the kernel or the driver commit that broke (or mended) a test.")
 
@@ -246,10 +247,9 @@ def _lead(
         f"{question.test} on {question.machine}: {len(question.subjects) - 1} candidates after "
         f"{_short(older)} up to {_short(newer)}, at most about {steps_bound(len(question.subjects))} steps"
     )
-    judge = RunJudge(
-        machine, question.test, _source(question, store), session.data / "runs", session.database
-    )
-    with _watched(session) as watch:
+    with leading(session.data / "campaigns", campaign_id), ended_in_order(), _watched(session) as watch:
+        source = _source(question, store)
+        judge = RunJudge(machine, question.test, source, runs_folder(session), session.database)
         run_campaign(session.database, campaign_id, judge, Halving(), watch)
 
 
