@@ -12,6 +12,7 @@ import importlib.metadata
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -36,7 +37,7 @@ ROOTS = (
 EXCLUDE = (
     "media-types", "netbase", "tzdata", "libdb5.3t64", "libreadline8t64", "readline-common",
     "debconf", "debianutils", "openssl-provider-legacy", "libsystemd0", "libudev1", "libpam0g",
-    "libpam-modules", "libpam-runtime", "libaudit1", "libcrypt1-dev", "libcap-ng0",
+    "libpam-modules", "libpam-runtime", "libaudit1", "libcrypt1-dev",
     "util-linux-extra", "login", "gcc-14-base", "libsqlite3-0",
 )  # fmt: skip
 PYTHON = "python3.13"
@@ -66,8 +67,11 @@ USER, OUTSIDER, RENDER = 1000, 1001, 105
 IMAGE_KEPT = 3 * 86400.0  # seconds since an image's last use
 COMPILE_TIMEOUT = 120.0  # seconds
 KEYGEN_TIMEOUT = 30.0
+LISTING_TIMEOUT = 30.0
 #: What our init writes to the kernel log first.
 INIT_SPEAKS = b"xdnawatch-guest: init"
+#: ``	libpam.so.0 => /lib/x86_64-linux-gnu/libpam.so.0 (0x00007f...)`` or ``=> not found``
+RESOLVED = re.compile(r"=> (\S+)")
 INIT = Path(__file__).with_name("init.sh")
 
 
@@ -171,6 +175,22 @@ def _trim(root: Path) -> None:
     for pattern in TRIMMED:
         for path in root.glob(pattern):
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+    for folder in ("usr/bin", "usr/sbin"):
+        for program in sorted((root / folder).iterdir()):
+            if not program.is_symlink() and _lacks_library(root, f"{folder}/{program.name}"):
+                program.unlink()  # busybox's applet takes its place: su without PAM, for one
+
+
+def _lacks_library(root: Path, program: str) -> bool:
+    """Whether a program needs a library that EXCLUDE kept out, as the tree's own loader resolves it.
+
+    The loader also looks into this machine's folders, so a library counts only when it lies in the tree.
+    """
+    listing = loader_command(root, program)
+    listing.insert(1, "--list")
+    result = subprocess.run(listing, capture_output=True, timeout=LISTING_TIMEOUT, check=False)
+    places = RESOLVED.findall(result.stdout.decode("utf-8", "replace"))
+    return any(not place.startswith(f"{root}/") for place in places)
 
 
 def _add_pytest(root: Path) -> None:

@@ -111,15 +111,18 @@ def test_a_stock_kernel_boots_to_a_shell_with_the_device(
 
 
 @pytest.mark.parametrize(
-    ("append", "kind", "words"),
-    [("rdinit=/nope", "panic", "root fs"), ("rdinit=/usr/bin/sleep -- 1000", "hang", "no shell within")],
+    ("append", "kind", "words", "limit"),
+    [
+        ("rdinit=/nope", "panic", "root fs", 90.0),
+        ("rdinit=/usr/bin/sleep -- 1000", "hang", "no shell within", 20.0),
+    ],
 )
 def test_a_kernel_that_gives_no_shell_is_classified(
-    store: PackageStore, newest: Candidate, tmp_path: Path, append: str, kind: str, words: str
+    store: PackageStore, newest: Candidate, tmp_path: Path, append: str, kind: str, words: str, limit: float
 ) -> None:
     folder = tmp_path / "boot"
     machine = VirtualMachine("v", "npu4", store, append=append)
-    request = BootRequest(newest, "n", folder, timeouts=Timeouts(boot=20.0))
+    request = BootRequest(newest, "n", folder, timeouts=Timeouts(boot=limit))
     with pytest.raises(BootError, match=words) as caught, machine.boot(request):
         pass
     assert caught.value.kind == kind
