@@ -13,7 +13,7 @@ from datetime import datetime
 from markupsafe import Markup
 
 from reports.marks import Tone
-from reports.printable import visible
+from reports.printable import one_line
 from reports.svg import element, linked, picture, titled
 
 CELL = 15  # side of a square of a grid or a strip
@@ -48,19 +48,19 @@ def grid(
     cells: Mapping[tuple[int, int], Cell],
 ) -> Markup:
     """Rows and columns are (text, link); ``cells`` by (row, column). Missing cells stay empty."""
-    left = max((len(visible(text, 48)) for text, _ in rows), default=0) * LETTER + 10
-    top = min(max((len(visible(text, 24)) for text, _ in columns), default=0) * LETTER * 0.78 + 14, 140)
+    left = max((len(one_line(text, 48)) for text, _ in rows), default=0) * LETTER + 10
+    top = min(max((len(one_line(text, 24)) for text, _ in columns), default=0) * LETTER * 0.78 + 14, 140)
     step = CELL + GAP
     parts: list[Markup] = []
     for at, (text, href) in enumerate(columns):
         x = left + at * step + CELL * 0.7
         words = element(
-            "text", visible(text, 24), x=0, y=0, transform=f"translate({x:.1f} {top - 6:.1f}) rotate(-52)"
+            "text", one_line(text, 24), x=0, y=0, transform=f"translate({x:.1f} {top - 6:.1f}) rotate(-52)"
         )
         parts.append(linked(href, words) if href else words)
     for row, (text, href) in enumerate(rows):
         y = top + row * step
-        words = element("text", visible(text, 48), x=left - 8, y=y + 11.5, text_anchor="end")
+        words = element("text", one_line(text, 48), x=left - 8, y=y + 11.5, text_anchor="end")
         parts.append(linked(href, words) if href else words)
         for column in range(len(columns)):
             cell = cells.get((row, column))

@@ -49,6 +49,8 @@ LABELS = (
     TIMING,
 )
 QUIET_LABELS = frozenset({LOG_CHANGED, ENVIRONMENT_ONLY, VARIES, TIMING})
+# What the suite records of the kernel log around a test; the log's own findings tell it better.
+_RETOLD = frozenset({"device-changed"})
 # The suite's reason for a skip that is the machine's doing (harness.suite.contract, ENVIRONMENT_PREFIX).
 _ENVIRONMENT_SKIP = "environment: "
 
@@ -243,7 +245,9 @@ def _values(before: Side, after: Side, *, iommu_differs: bool) -> Iterable[Diffe
         mine, theirs = flatten(result.values), old[result.test]
         for name in [*theirs, *(n for n in mine if n not in theirs)]:
             was, now = theirs.get(name, _ABSENT), mine.get(name, _ABSENT)
-            if was == now or (was is _ABSENT and not theirs) or (now is _ABSENT and not mine):
+            if was == now or name in _RETOLD or _names_its_kernel(was, now, before, after):
+                continue
+            if (was is _ABSENT and not theirs) or (now is _ABSENT and not mine):
                 continue  # a test that recorded nothing at all on one side is told by its outcome
             label, note = VALUE_CHANGED, ""
             if is_duration(name):
@@ -255,6 +259,14 @@ def _values(before: Side, after: Side, *, iommu_differs: bool) -> Iterable[Diffe
             elif _ADDRESS.search(name) and not isinstance(now, bool):
                 label, note = VARIES, "an address, chosen anew at each boot"
             yield Difference(label, "value", result.test, name, _text(was), _text(now), note)
+
+
+def _names_its_kernel(was: object, now: object, before: Side, after: Side) -> bool:
+    """Whether both values are nothing but the name of their kernel."""
+    old, new = before.run.kernel, after.run.kernel
+    if old is None or new is None:
+        return False
+    return (was, now) in ((old.version, new.version), (old.release, new.release))
 
 
 def _text(value: object) -> str:
@@ -279,9 +291,9 @@ def _findings(before: Side, after: Side) -> Iterable[Difference]:
         if len(was) == len(now) == 1 and was.keys() != now.keys():
             yield _finding(signature, next(iter(was.values())), next(iter(now.values())), outcomes)
             continue
-        for essence in [*now, *(e for e in was if e not in now)]:
-            if (essence in was) != (essence in now):
-                yield _finding(signature, was.get(essence), now.get(essence), outcomes)
+        for said in [*now, *(e for e in was if e not in now)]:
+            if (said in was) != (said in now):
+                yield _finding(signature, was.get(said), now.get(said), outcomes)
 
 
 def _finding(
@@ -304,8 +316,8 @@ def _finding(
         kind="finding",
         subject=signature,
         detail=f"{one.klass}, {one.severity}",
-        before=_essence(was) if was else "absent",
-        after=_essence(now) if now else "absent",
+        before=essence(was) if was else "absent",
+        after=essence(now) if now else "absent",
         note=note,
         grave=label == NEW_FINDING and tone == "bad",
     )
@@ -317,11 +329,12 @@ def _by_signature(run: RunRecord) -> Mapping[str, Mapping[str, FindingRecord]]:
     for finding in run.findings:
         if finding.klass == "suspect":
             continue  # a failed test kept as a finding: its outcome tells it already
-        found.setdefault(finding.signature, {}).setdefault(_essence(finding), finding)
+        found.setdefault(finding.signature, {}).setdefault(essence(finding), finding)
     return found
 
 
-def _essence(finding: FindingRecord) -> str:
+def essence(finding: FindingRecord) -> str:
+    """What a finding says, without what differs from boot to boot or by the kernel's wording."""
     line = finding.text.partition("\n")[0]
     place = _PLACE.search(line)
     if place is not None:
@@ -361,7 +374,7 @@ def _headline(before: RunRecord, after: RunRecord, found: list[Difference]) -> s
             if quiet
             else "No difference."
         )
-    parts = [_plural(counts[label], label) for label in LABELS if counts[label]]
+    parts = [plural(counts[label], label) for label in LABELS if counts[label]]
     return ", ".join(parts)[:1].upper() + ", ".join(parts)[1:] + "."
 
 
@@ -378,7 +391,8 @@ _PLURALS = {
 }
 
 
-def _plural(count: int, label: str) -> str:
+def plural(count: int, label: str) -> str:
+    """ "1 new failure", "3 new failures"."""
     if count == 1:
         return f"1 {label}"
     return f"{count} {_PLURALS.get(label, label)}"

@@ -30,8 +30,8 @@ def visible(text: str, limit: int = MAX_TEXT) -> str:
 def one_line(text: str, limit: int) -> str:
     """The first line of ``text``, bounded."""
     first, _, rest = text.partition("\n")
-    shown = visible(first, limit)
-    return f"{shown} …" if rest.strip() and len(first) <= limit else shown
+    cut = len(first) > limit or bool(rest.strip())
+    return f"{visible(first[:limit]).rstrip()} …" if cut else visible(first)
 
 
 def _name(found: re.Match[str]) -> str:

@@ -55,6 +55,13 @@ def gist(message: str) -> str:
     return (errors or lines or [""])[0]
 
 
+def short_test(test: str) -> str:
+    """``test_query.py::test_aie_version`` -> ``query: aie_version``."""
+    file, _, name = test.partition("::")
+    file = file.removeprefix("test_").removesuffix(".py")
+    return f"{file}: {name.removeprefix('test_')}" if name else file
+
+
 def is_duration(name: str) -> bool:
     """Whether a value's name says that it measures time."""
     return bool(_DURATION.search(name.lower()))

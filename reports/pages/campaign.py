@@ -58,6 +58,7 @@ def campaign_page(catalogue: Catalogue, campaign: CampaignRecord) -> Page:
             ],
         },
         charts=partial(_charts, campaign),
+        sample=bool(change and change.sample),
         simulated=bool(machine and machine.simulated),
     )
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from reports.catalogue import Catalogue, compare_path, path_of_test
-from reports.compare import LABELS, QUIET_LABELS, Comparison, Difference, compare
+from reports.compare import LABELS, QUIET_LABELS, Comparison, Difference, compare, plural
 from reports.marks import Tone
 from reports.page import Page
 from reports.pages.parts import Data, any_simulated, change_data, run_data
@@ -28,12 +30,14 @@ TONES: dict[str, Tone] = {
 def comparison_page(catalogue: Catalogue, before: RunRecord, after: RunRecord) -> Page:
     """compare/<machine>/<kernel>..<kernel>.html, or compare/machines/<kernel>/<machine>..<machine>.html."""
     found = compare(catalogue.side(before), catalogue.side(after))
+    data = comparison_data(catalogue, found)
     return Page(
         path=compare_path(before, after),
         kind="compare",
         title=comparison_title(before, after),
         section="compare",
-        data=comparison_data(catalogue, found),
+        data=data,
+        sample=any(change["sample"] for change in data["changes"]),
         simulated=any_simulated((before, after)),
     )
 
@@ -63,7 +67,7 @@ def comparison_data(catalogue: Catalogue, found: Comparison) -> Data:
         "before": run_data(before),
         "after": run_data(after),
         "caveats": list(found.caveats),
-        "counts": [{"label": k, "count": n, "tone": TONES.get(k, "calm")} for k, n in found.counts.items()],
+        "counts": counts_data(found.counts),
         "equal_results": found.equal_results,
         "equal_values": found.equal_values,
         "groups": [
@@ -83,6 +87,14 @@ def comparison_data(catalogue: Catalogue, found: Comparison) -> Data:
         "changes": [change_data(change) for change in changes[:MAX_CHANGES]],
         "change_count": len(changes),
     }
+
+
+def counts_data(counts: Mapping[str, int]) -> list[Data]:
+    """Label -> how many, with the words and the tone they are shown in."""
+    return [
+        {"label": label, "count": count, "words": plural(count, label), "tone": TONES.get(label, "calm")}
+        for label, count in counts.items()
+    ]
 
 
 def _difference(difference: Difference) -> Data:

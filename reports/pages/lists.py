@@ -9,7 +9,7 @@ from reports.charts import Cell, strip
 from reports.compare import QUIET_LABELS, compare
 from reports.marks import outcome_mark
 from reports.page import Page
-from reports.pages.comparison import TONES, comparison_title
+from reports.pages.comparison import comparison_title, counts_data
 from reports.pages.front import windows_data
 from reports.pages.history import Seen, summary
 from reports.pages.parts import (
@@ -153,11 +153,7 @@ def _comparisons(catalogue: Catalogue) -> Page:
                 "regressed": found.regressed,
                 "same_machine": before.machine.id == after.machine.id,
                 "machine": machine_data(after.machine),
-                "counts": [
-                    {"label": label, "count": count, "tone": TONES.get(label, "calm")}
-                    for label, count in found.counts.items()
-                    if label not in QUIET_LABELS
-                ],
+                "counts": counts_data({k: n for k, n in found.counts.items() if k not in QUIET_LABELS}),
             }
         )
     rows.reverse()

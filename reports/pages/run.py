@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from reports.catalogue import Catalogue, compare_path, log_path, path_of_test, run_path
 from reports.charts import phases_bar
+from reports.compare import essence, plural
 from reports.logs import LOG_NAMES, Log, excerpt, log_lines, read_log
 from reports.marks import SUSPECTED, outcome_mark, standing_mark
 from reports.page import Page
@@ -20,6 +21,8 @@ from reports.verdicts import FAILING, entered_between, provoked, tone_in
 
 MAX_SUSPECTS = 60
 MAX_FINDINGS = 300
+MAX_PLACES = 12
+NEWS = ("new failure", "fixed", "newly skipped", "missing", "still failing")
 # Facts that prove which kernel was booted; shown apart from the rest of the environment.
 PROOF_WORDS = ("boot_id", "nonce", "cmdline", "command_line", "uname", "build_id", "proof")
 _RANK = {"incomplete": 0, "error": 1, "failed": 2, "not-run": 3, "skipped": 5, "passed": 6}
@@ -72,16 +75,20 @@ def _run_page(catalogue: Catalogue, run: RunRecord, logs: Sequence[Log]) -> Page
             "baseline": run_data(baseline) if baseline else None,
             "compare": compare_path(baseline, run) if baseline else None,
             "has_compare": _has_compare(catalogue, baseline, run),
-            "news": {
-                word: [{"test": test, "page": path_of_test(test)} for test in judgement.tests(word)]
-                for word in ("new failure", "fixed", "still failing", "newly skipped", "missing")
-            },
+            "news": [
+                {
+                    "word": word,
+                    "words": plural(len(tests), word),
+                    "tone": standing_mark(word).tone,
+                    "tests": [{"test": test, "page": path_of_test(test)} for test in tests],
+                }
+                for word in NEWS
+                if (tests := judgement.tests(word))
+            ],
             "suspects": [change_data(change) for change in suspects[:MAX_SUSPECTS]],
             "suspect_count": len(suspects),
             "files": _files(run, judgement.standings, catalogue.flaky(run)),
-            "findings": [
-                _finding(catalogue, run, f, logs) for f in _loud_first(run, outcomes)[:MAX_FINDINGS]
-            ],
+            "findings": _findings(catalogue, run, logs),
             "finding_count": len(run.findings),
             "excerpts": _excerpts(run, outcomes, logs),
             "logs": [
@@ -95,6 +102,7 @@ def _run_page(catalogue: Catalogue, run: RunRecord, logs: Sequence[Log]) -> Page
             ],
         },
         charts=partial(_charts, run),
+        sample=any(change.sample for change in suspects[:MAX_SUSPECTS]),
         simulated=run.machine.simulated,
     )
 
@@ -155,28 +163,43 @@ def _result(result: ResultRecord, word: str, flaky: bool) -> Data:
     }
 
 
-def _loud_first(run: RunRecord, outcomes: Mapping[str, str]) -> list[FindingRecord]:
+def _findings(catalogue: Catalogue, run: RunRecord, logs: Sequence[Log]) -> list[Data]:
+    """Findings that say the same as one entry with its places, the loud ones first."""
+    groups: dict[tuple[str, str, str], list[FindingRecord]] = {}
+    for finding in run.findings:
+        key = (finding.signature, essence(finding), tone_in(finding, run.outcome_of))
+        groups.setdefault(key, []).append(finding)
     rank = {"bad": 0, "doubt": 1}
-    return sorted(run.findings, key=lambda f: (rank.get(tone_in(f, outcomes), 2), f.log, f.line))
+    ordered = sorted(groups.items(), key=lambda g: (rank.get(g[0][2], 2), g[1][0].log, g[1][0].line))
+    return [_finding(catalogue, run, same, logs) for _, same in ordered[:MAX_FINDINGS]]
 
 
-def _finding(catalogue: Catalogue, run: RunRecord, finding: FindingRecord, logs: Sequence[Log]) -> Data:
-    outcomes = run.outcome_of
+def _finding(
+    catalogue: Catalogue, run: RunRecord, same: Sequence[FindingRecord], logs: Sequence[Log]
+) -> Data:
+    first = same[0]
+    return {
+        "signature": first.signature,
+        "class": first.klass,
+        "severity": first.severity,
+        "tone": tone_in(first, run.outcome_of),
+        "provoked": provoked(first, run.outcome_of),
+        "text": first.text,
+        "environment_fault": first.environment_fault,
+        "times": len(same),
+        "places": [_place(catalogue, run, finding, logs) for finding in same[:MAX_PLACES]],
+    }
+
+
+def _place(catalogue: Catalogue, run: RunRecord, finding: FindingRecord, logs: Sequence[Log]) -> Data:
     shown_log = next((log for log in logs if log.name == finding.log), None)
     known = shown_log is not None and 1 <= finding.line <= len(shown_log.lines)
     return {
-        "signature": finding.signature,
-        "class": finding.klass,
-        "severity": finding.severity,
-        "tone": tone_in(finding, outcomes),
-        "provoked": provoked(finding, outcomes),
-        "text": finding.text,
-        "test": finding.test,
-        "test_page": path_of_test(finding.test) if finding.test in catalogue.known_tests else None,
-        "environment_fault": finding.environment_fault,
         "log": finding.log,
         "line": finding.line,
         "log_page": log_path(run.id, finding.log) if known else None,
+        "test": finding.test,
+        "test_page": path_of_test(finding.test) if finding.test in catalogue.known_tests else None,
     }
 
 

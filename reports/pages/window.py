@@ -64,7 +64,8 @@ def window_page(catalogue: Catalogue, window: str) -> Page:
             "changes": rows,
         },
         sample=any(change.sample for change in changes),
-        simulated=any_simulated(runs),
+        simulated=any_simulated(runs)
+        or any(h["kernel"] and h["machine"]["simulated"] for row in rows for h in row["hardware"]),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich import box
@@ -14,12 +14,13 @@ from rich.text import Text
 
 from reports.catalogue import Catalogue
 from reports.choosing import choose_pair
-from reports.compare import QUIET_LABELS, Comparison, compare
+from reports.compare import QUIET_LABELS, Comparison, compare, plural
 from reports.pages.comparison import TONES, comparison_data, comparison_title
 from reports.printable import one_line, visible
 from reports.reading import read_snapshot
 from reports.rendering import twin_json
 from reports.site import publish as publish_site
+from reports.values import short_test
 from xdnawatch.cli.context import AppContext, JsonFlag, current
 from xdnawatch.errors import ExitCode
 
@@ -103,22 +104,27 @@ def show_comparison(app: AppContext, found: Comparison, *, everything: bool) -> 
     """A comparison for a person."""
     app.out.print(Text(visible(comparison_title(found.before, found.after)), style="bold"))
     app.out.print(Text(visible(found.headline)))
+    shown = [d for d in found.differences if everything or d.label not in QUIET_LABELS]
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in ("", "where", "what", "before", "after"):
+    for column in ("where", "what", "before", "after"):
         table.add_column(column, overflow="fold")
-    hidden = 0
-    for difference in found.differences:
-        if difference.label in QUIET_LABELS and not everything:
-            hidden += 1
-            continue
-        style = STYLES.get(TONES.get(difference.label, "calm"), "")
-        cells: list[Any] = [Text(difference.label, style=style)]
-        for text in (difference.subject, difference.detail, difference.before, difference.after):
-            cells.append(Text(one_line(text, 100)))
-        table.add_row(*cells)
-    if table.row_count:
+    label = ""
+    for difference in shown:
+        if difference.label != label:
+            label = difference.label
+            if table.row_count:
+                table.add_section()
+            style = f"bold {STYLES.get(TONES.get(label, 'calm'), '')}".strip()
+            table.add_row(Text(plural(sum(d.label == label for d in shown), label), style=style))
+        where = difference.subject if difference.kind == "finding" else short_test(difference.subject)
+        cells = (where, difference.detail, difference.before, difference.after)
+        table.add_row(*(Text(one_line(text, 70)) for text in cells))
+    if shown:
         app.out.print(table)
     for caveat in found.caveats:
         app.note(visible(caveat))
-    if hidden:
-        app.note(f"{hidden} more by environment, timing or by itself: --all shows them")
+    if len(shown) < len(found.differences):
+        app.note(
+            f"{len(found.differences) - len(shown)} more by environment, wording, timing or by itself: "
+            "--all shows them"
+        )
