@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -15,22 +14,41 @@ from db.database import Database
 from harness.bisect.campaign import run_campaign
 from harness.bisect.record import Judgement, Question, Subject, leading, open_campaign
 from harness.bisect.search import Halving, Verdict
+from xdnawatch.cli import main
 
 Commit = Callable[[str, Mapping[str, str]], str]
 DRIVER = "drivers/accel/amdxdna/Makefile"
 TEST = "test_query.py::test_aie_status"
 
 
-def xdnawatch(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    environment = {
-        **os.environ,
-        "XDNAWATCH_DATA": str(folder / "data"),
-        "XDNAWATCH_CACHE": str(folder / "cache"),
-    }
-    return subprocess.run(
-        [sys.executable, "-m", "xdnawatch", *words],
-        cwd=folder, capture_output=True, text=True, timeout=60, check=False, env=environment,
-    )  # fmt: skip
+@dataclass(frozen=True)
+class Done:
+    """How an invocation of the program ended."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+Program = Callable[..., Done]
+
+
+@pytest.fixture
+def xdnawatch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Program:
+    """Run the program in this process, with data and cache below ``tmp_path``."""
+    monkeypatch.setenv("XDNAWATCH_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("XDNAWATCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words: str) -> Done:
+        monkeypatch.setattr(sys, "argv", ["xdnawatch", *words])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main()
+        said = capsys.readouterr()
+        return Done(int(ended.value.code or 0), said.out, said.err)
+
+    return run
 
 
 def fill(folder: Path, *, mended: bool = False, stop: int | None = None, culprit: int = 5) -> str:
@@ -67,52 +85,52 @@ def fill(folder: Path, *, mended: bool = False, stop: int | None = None, culprit
     return campaign_id
 
 
-def test_a_campaign_is_shown_with_its_culprit_and_every_step(tmp_path: Path) -> None:
+def test_a_campaign_is_shown_with_its_culprit_and_every_step(tmp_path: Path, xdnawatch: Program) -> None:
     campaign_id = fill(tmp_path)
-    shown = xdnawatch(tmp_path, "bisect", "show", campaign_id)
+    shown = xdnawatch("bisect", "show", campaign_id)
     assert shown.returncode == 0, shown.stderr
     assert f"culprit: {5:040x} by Ada" in shown.stdout
     assert "Change [bold]5[/bold]" in shown.stdout, "a title is text, never markup"
     assert "probability: 1.0" in shown.stdout
     assert "3.5 s a step" in shown.stdout
-    listed = xdnawatch(tmp_path, "bisect", "list")
+    listed = xdnawatch("bisect", "list")
     assert campaign_id in listed.stdout
 
 
-def test_the_json_form_has_everything_the_table_has(tmp_path: Path) -> None:
+def test_the_json_form_has_everything_the_table_has(tmp_path: Path, xdnawatch: Program) -> None:
     campaign_id = fill(tmp_path)
-    answer = json.loads(xdnawatch(tmp_path, "bisect", "show", campaign_id, "--json").stdout)
+    answer = json.loads(xdnawatch("bisect", "show", campaign_id, "--json").stdout)
     assert answer["culprit"]["id"] == f"{5:040x}"
     assert (answer["outcome"], answer["state"], answer["candidates"]) == ("culprit", "finished", 9)
     assert answer["steps"][0] == {
         "number": 1, "candidate": f"{8:040x}", "title": "Change [bold]8[/bold]", "verdict": "bad",
         "reason": "EINVAL", "run": None, "seconds": {"boot": 2.0, "test": 1.5},
     }  # fmt: skip
-    assert json.loads(xdnawatch(tmp_path, "bisect", "list", "--json").stdout)[0]["campaign"] == campaign_id
+    assert json.loads(xdnawatch("bisect", "list", "--json").stdout)[0]["campaign"] == campaign_id
 
 
-def test_a_finished_campaign_is_not_run_again(tmp_path: Path) -> None:
+def test_a_finished_campaign_is_not_run_again(tmp_path: Path, xdnawatch: Program) -> None:
     """`resume` then only tells the answer: no QEMU is looked for, the exit code is the campaign's."""
-    found = xdnawatch(tmp_path, "bisect", "resume", fill(tmp_path))
+    found = xdnawatch("bisect", "resume", fill(tmp_path))
     assert found.returncode == 0, found.stderr
     assert "culprit: " in found.stdout
-    missed = xdnawatch(tmp_path, "bisect", "resume", fill(tmp_path, culprit=99))
+    missed = xdnawatch("bisect", "resume", fill(tmp_path, culprit=99))
     assert missed.returncode == 1
     assert "not-reproduced" in missed.stdout
 
 
-def test_an_interrupted_campaign_says_so(tmp_path: Path) -> None:
+def test_an_interrupted_campaign_says_so(tmp_path: Path, xdnawatch: Program) -> None:
     campaign_id = fill(tmp_path, stop=3)
-    shown = xdnawatch(tmp_path, "bisect", "show", campaign_id)
+    shown = xdnawatch("bisect", "show", campaign_id)
     assert shown.returncode == 0
     assert "interrupted: " in shown.stdout
     assert "3 steps" in shown.stdout
 
 
-def test_a_campaign_has_one_leader(tmp_path: Path, repository: Path, commit: Commit) -> None:
+def test_a_campaign_has_one_leader(tmp_path: Path, xdnawatch: Program) -> None:
     campaign_id = fill(tmp_path, stop=3)
     with leading(tmp_path / "data" / "campaigns", campaign_id):
-        second = xdnawatch(tmp_path, "bisect", "resume", campaign_id)
+        second = xdnawatch("bisect", "resume", campaign_id)
     assert second.returncode == 3
     assert f"another process is at work on campaign {campaign_id}" in second.stderr
 
@@ -138,21 +156,21 @@ def test_a_campaign_has_one_leader(tmp_path: Path, repository: Path, commit: Com
     ],
 )
 def test_a_wrong_question_is_one_line_and_exit_code_2(
-    tmp_path: Path, words: tuple[str, ...], told: str
+    xdnawatch: Program, words: tuple[str, ...], told: str
 ) -> None:
-    done = xdnawatch(tmp_path, "bisect", *words)
+    done = xdnawatch("bisect", *words)
     assert done.returncode == 2, done.stderr
     assert told in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
 
 
 def test_ends_are_looked_up_before_anything_is_fetched(
-    tmp_path: Path, repository: Path, commit: Commit
+    tmp_path: Path, repository: Path, commit: Commit, xdnawatch: Program
 ) -> None:
     first = commit("start", {DRIVER: "1\n"})
     commit("second", {DRIVER: "2\n"})
     words = ("--test", TEST, "--history", str(repository), "-k", "7.3.4", "--good", first, "--bad", "nowhere")
-    done = xdnawatch(tmp_path, "bisect", *words)
+    done = xdnawatch("bisect", *words)
     assert done.returncode == 2
     assert "has no commit 'nowhere'" in done.stderr
     assert not (tmp_path / "cache" / "debs").exists()
