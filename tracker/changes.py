@@ -116,6 +116,11 @@ def _rate(new: PatchMail, old: PatchMail, *, alone: bool) -> tuple[float, str, s
         return 0.5 + titles * 0.35, "similar title", f"the titles are {titles:.0%} alike, the files overlap"
     if shared_files and lines >= 0.15 and set(new.files) & set(old.files) >= _smaller(new.files, old.files):
         return 0.5 + lines, "same files", f"the same files, {lines:.0%} of the changed lines are equal"
+    shared_lines = len(new.lines & old.lines)
+    contained = shared_lines / max(1, min(len(new.lines), len(old.lines)))
+    if shared_files and shared_lines >= 3 and contained >= 0.4 and titles >= 0.6:
+        text = f"{contained:.0%} of the smaller patch is in the other, the titles are {titles:.0%} alike"
+        return 0.45 + contained / 4, "grown patch", text
     if alone and shared_files:
         return 0.55, "only patch", "both series have one patch, in the same files"
     return None
