@@ -69,7 +69,11 @@ def verdict_of(look: Look) -> tuple[Verdict, str]:
     said = telling_line(look.message)
     if look.outcome == "passed":
         return Verdict.GOOD, "passed"
-    if look.run_verdict in NOBODYS_FAULT or look.run_verdict is RunVerdict.ENVIRONMENT:
+    hampered = look.run_verdict in NOBODYS_FAULT or look.run_verdict is RunVerdict.ENVIRONMENT
+    # A test that failed in its own words did run: a run of one test that is a known suspect has nothing that
+    # passed, and calls itself infrastructure for that.
+    ran = look.outcome == "failed" and look.run_verdict is RunVerdict.INFRASTRUCTURE
+    if hampered and not ran:
         return Verdict.SKIP, f"{look.run_verdict}: {look.run_reason}"
     if look.outcome in ("failed", "incomplete"):
         if look.gap is not None:
@@ -154,7 +158,7 @@ class RunJudge:
                 "boot": spent.get("boot", 0.0),
                 "test": spent["total"] - spent.get("boot", 0.0),
             },
-            infrastructure=evidence.judgement.verdict in NOBODYS_FAULT,
+            infrastructure=verdict is Verdict.SKIP and seen.run_verdict in NOBODYS_FAULT,
             error=clean(telling_line(seen.message), REASON_LIMIT) if seen.outcome == "error" else None,
         )
 

@@ -47,6 +47,9 @@ def look(
         (look("failed"), Verdict.BAD, "x"),
         (look("incomplete", RunVerdict.PANIC, message=""), Verdict.BAD, "the run's reason"),
         (look("failed", gap="opcode 0x99"), Verdict.SKIP, "model-gap: opcode 0x99"),
+        # a run of one suspect's test has nothing that passed, but the test did run
+        (look("failed", RunVerdict.INFRASTRUCTURE), Verdict.BAD, "x"),
+        (look("incomplete", RunVerdict.INFRASTRUCTURE), Verdict.SKIP, "infrastructure: the run's reason"),
         (look("failed", RunVerdict.ENVIRONMENT), Verdict.SKIP, "environment: the run's reason"),
         (look("failed", RunVerdict.WRONG_KERNEL), Verdict.SKIP, "wrong-kernel: the run's reason"),
         (look(None, RunVerdict.INFRASTRUCTURE), Verdict.SKIP, "infrastructure: the run's reason"),
@@ -214,6 +217,19 @@ def test_a_boot_that_fails_is_a_skip(
 def numbers(length: int) -> Question:
     subjects = tuple(Subject(str(n), f"title {n}", parents=(str(n - 1),) if n else ()) for n in range(length))
     return Question("driver-history", "fake", TEST, "0", str(length - 1), subjects)
+
+
+def test_a_suspects_test_is_judged_like_any_other(
+    machine: Bench, database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = collected
+
+    def suspected(tests: Sequence[str]) -> bytes:
+        return real(tests).replace(b'"suspect": null', b'"suspect": "a known defect"')
+
+    monkeypatch.setitem(globals(), "collected", suspected)
+    judgement = ask(judge_on(machine, database, tmp_path), 6)
+    assert (judgement.verdict, judgement.infrastructure) == (Verdict.BAD, False)
 
 
 def test_a_whole_campaign_on_a_machine(machine: Bench, database: Database, tmp_path: Path) -> None:
