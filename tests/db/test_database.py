@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 import signal
 from datetime import UTC, datetime, timedelta, timezone
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import select, text
+from sqlalchemy import event, inspect, select, text
 from sqlalchemy.exc import StatementError
 
 from db.database import Database, DatabaseError, WriterBusyError, metadata_of_project
@@ -33,6 +35,23 @@ def test_migrating_twice_changes_nothing_and_keeps_rows(database: Database) -> N
     database.migrate()
     with database.session() as session:
         assert session.scalars(select(Source.cursor)).all() == [{"offset": 7}]
+
+
+def test_a_migration_that_is_cut_short_leaves_the_old_schema_and_can_be_run_again(tmp_path: Path) -> None:
+    cut = Database(f"sqlite:///{tmp_path / 'cut.db'}")
+
+    def full_disk(_c: Any, _cursor: Any, statement: str, *_rest: Any) -> None:
+        if "CREATE TABLE run" in statement:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    event.listen(cut.engine, "before_cursor_execute", full_disk)
+    with pytest.raises(OSError, match="No space"):
+        cut.migrate()
+    event.remove(cut.engine, "before_cursor_execute", full_disk)
+    assert inspect(cut.engine).get_table_names() == []
+    cut.migrate()
+    assert "run" in inspect(cut.engine).get_table_names()
+    cut.close()
 
 
 def test_instants_come_back_in_utc_whatever_zone_they_went_in(database: Database) -> None:
