@@ -5,11 +5,12 @@ from __future__ import annotations
 import gzip
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from db.git_tables import Commit, Landing, Match
 from db.mail_tables import Change, Message, Patch, Series, Source
 from tracker import answers, ingest_mail
 from tracker.errors import NoSuchChangeError
+from tracker.mail.relevance import Sieve
 from tracker.sample import load_facts, write_mails, write_sample
 from tracker.settings import DriverProfile, SourceSettings, TreeSettings
 from tracker.sync import SyncReport, derive, sync
@@ -64,12 +66,26 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[SourceSetting
     return write_sample(tmp_path_factory.mktemp("sample"))
 
 
+@pytest.fixture(scope="module")
+def template(
+    tmp_path_factory: pytest.TempPathFactory, sample: tuple[list[SourceSettings], list[TreeSettings]]
+) -> Path:
+    """A database into which the sample was synced once, to be copied."""
+    folder = tmp_path_factory.mktemp("template")
+    made = Database(f"sqlite:///{folder / 'template.db'}")
+    made.migrate()
+    run(made, folder, *sample)
+    made.close()
+    return folder / "template.db"
+
+
 @pytest.fixture
-def synced(
-    database: Database, tmp_path: Path, sample: tuple[list[SourceSettings], list[TreeSettings]]
-) -> Database:
-    run(database, tmp_path, *sample)
-    return database
+def synced(template: Path, tmp_path: Path) -> Iterator[Database]:
+    """A database of this test with the sample in it."""
+    shutil.copy(template, tmp_path / "synced.db")
+    opened = Database(f"sqlite:///{tmp_path / 'synced.db'}")
+    yield opened
+    opened.close()
 
 
 def test_the_sample_gives_every_fact_its_window(synced: Database) -> None:
@@ -257,7 +273,7 @@ def test_a_sync_that_dies_anywhere_ends_like_an_undisturbed_one(
     other.migrate()
     monkeypatch.setattr(ingest_mail, "BATCH_KEPT", 5)
     counted = 0
-    sift = ingest_mail.Sieve.sift
+    sift = Sieve.sift
 
     def dying(self: Any, item: Any) -> Any:
         nonlocal counted
@@ -267,7 +283,7 @@ def test_a_sync_that_dies_anywhere_ends_like_an_undisturbed_one(
         return sift(self, item)
 
     with monkeypatch.context() as patched:
-        patched.setattr(ingest_mail.Sieve, "sift", dying)
+        patched.setattr(Sieve, "sift", dying)
         with pytest.raises(DiedError):
             run(other, tmp_path, *sample)
     run(other, tmp_path, *sample)
@@ -400,3 +416,26 @@ def test_what_a_cut_archive_gave_is_stored(
     packed.write_bytes(data)
     assert run(database, tmp_path, [mails(packed)]).sources[0].problem is None
     assert len(answers.changes(database)) == 300
+
+
+def test_a_tree_and_a_list_given_by_url_are_cloned_once_and_fetched(
+    database: Database, tmp_path: Path, inbox: Callable[..., Path], mail: Callable[..., bytes],
+    sample: tuple[list[SourceSettings], list[TreeSettings]], driver_diff: Callable[..., str],
+) -> None:  # fmt: skip
+    first = mail("[PATCH] accel/amdxdna: one", message_id="1@x", diff=driver_diff())
+    epoch = inbox(0, [first]) / "git" / "0.git"
+    source = SourceSettings(name="the list/..", kind="public-inbox", location=f"file://{epoch}")
+    tree = TreeSettings(name="mainline", location=f"file://{sample[1][0].location}", branch="master")
+    report = run(database, tmp_path, [source], [tree])
+    assert [one.problem for one in report.sources] == [None, None]
+    assert report.sources[1].new > 150
+    inbox(
+        0,
+        [mail("[PATCH] accel/amdxdna: two", message_id="2@x", diff=driver_diff("drivers/accel/amdxdna/b.c"))],
+    )
+    again = run(database, tmp_path, [source], [tree])
+    assert [one.new for one in again.sources] == [1, 0]
+    clones = sorted(path.name for path in (tmp_path / "clones").iterdir())
+    assert clones == ["mainline.git", "the-list-.git"]
+    gone = TreeSettings(name="gone", location=f"file://{tmp_path}/absent")
+    assert "cannot fetch" in str(run(database, tmp_path, [], [gone]).sources[0].problem)
