@@ -175,7 +175,7 @@ class Boot:
             self._check()
             time.sleep(0.02)
         try:
-            self._control = Qmp(path)
+            self._control = Qmp(path, lambda: self._process.poll() is None)
             return self._control, self._control.forwarded_port()
         except LabError:
             self._process.wait(ENDING)  # a QEMU that refuses its command line closes the channel, then ends

@@ -8,7 +8,7 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,8 +34,9 @@ class QmpEvent:
 class Qmp:
     """A connection whose reader thread collects events until QEMU closes it."""
 
-    def __init__(self, path: Path) -> None:
-        self._socket = _connect(path)
+    def __init__(self, path: Path, running: Callable[[], bool] = lambda: True) -> None:
+        """Connect; LabError when QEMU does not listen in time, or at once when ``running`` says it ended."""
+        self._socket = _connect(path, running)
         self._replies: list[dict[str, Any]] = []
         self._events: list[QmpEvent] = []
         self._changed = threading.Condition()
@@ -105,7 +106,7 @@ class Qmp:
         self._reader.join(2.0)
 
 
-def _connect(path: Path) -> socket.socket:
+def _connect(path: Path, running: Callable[[], bool]) -> socket.socket:
     deadline = time.monotonic() + CONNECT_TIMEOUT
     while True:
         channel = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -113,7 +114,7 @@ def _connect(path: Path) -> socket.socket:
             channel.connect(str(path))
         except OSError as error:
             channel.close()
-            if time.monotonic() > deadline:
+            if time.monotonic() > deadline or not running():
                 raise LabError(f"QEMU does not listen on its control socket: {error}") from error
             time.sleep(0.02)
         else:

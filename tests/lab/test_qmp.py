@@ -86,3 +86,14 @@ def test_no_forward_is_named(tmp_path: Path) -> None:
     with pytest.raises(LabError, match="no forwarded port"):
         qmp.forwarded_port()
     qmp.close()
+
+
+def test_a_qemu_that_ended_is_not_waited_for(tmp_path: Path) -> None:
+    """Its socket file stays behind and refuses."""
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(tmp_path / "q"))
+    listener.close()
+    begin = time.monotonic()
+    with pytest.raises(LabError, match="does not listen"):
+        Qmp(tmp_path / "q", lambda: False)
+    assert time.monotonic() - begin < 5
