@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from math import isfinite
 from typing import Any
 
 from sqlalchemy import select
@@ -121,7 +122,7 @@ def _runs(
                 verdict=run.verdict,
                 reason=run.reason or "",
                 boot_id=run.boot_id,
-                seconds=dict(run.seconds or {}),
+                seconds=_finite(run.seconds),
                 faults=tuple(run.faults or ()),
                 folder=run.folder,
                 results=tuple(results.get(run.id, ())),
@@ -132,6 +133,11 @@ def _runs(
     return tuple(runs)
 
 
+def _finite(seconds: Mapping[str, Any] | None) -> dict[str, Any]:
+    """JSON knows no infinity; a duration that is none is left out."""
+    return {k: v for k, v in (seconds or {}).items() if not isinstance(v, float) or isfinite(v)}
+
+
 def _result(test: str, outcome: str, seconds: float, message: str, values: dict[str, Any]) -> ResultRecord:
     """The harness keeps what the test is about beside what it recorded; here they part."""
     title, suspect = values.pop("title", ""), values.pop("suspect", None)
@@ -139,7 +145,7 @@ def _result(test: str, outcome: str, seconds: float, message: str, values: dict[
     return ResultRecord(
         test=test,
         outcome=outcome,
-        seconds=seconds,
+        seconds=seconds if isfinite(seconds) else 0.0,
         message=message,
         values=values,
         title=str(title or ""),
@@ -155,7 +161,7 @@ def _campaigns(session: Session) -> tuple[CampaignRecord, ...]:
     for row in session.scalars(select(CampaignStep).order_by(CampaignStep.campaign_id, CampaignStep.number)):
         steps[row.campaign_id].append(
             StepRecord(
-                row.number, row.candidate, row.verdict, row.reason or "", row.run_id, dict(row.seconds or {})
+                row.number, row.candidate, row.verdict, row.reason or "", row.run_id, _finite(row.seconds)
             )
         )
     return tuple(

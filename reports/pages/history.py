@@ -12,7 +12,15 @@ from reports.catalogue import Catalogue, path_of_test, run_path
 from reports.charts import Cell, strip, value_line
 from reports.marks import outcome_mark
 from reports.page import Page
-from reports.pages.parts import Data, any_simulated, fault_text, kernel_data, machine_data, mark_data
+from reports.pages.parts import (
+    Data,
+    any_simulated,
+    expectation_data,
+    fault_text,
+    kernel_data,
+    machine_data,
+    mark_data,
+)
 from reports.records import MachineRecord, ResultRecord, RunRecord
 from reports.values import flatten, gist, shown
 from reports.verdicts import FAILING, conclusive, kernel_order
@@ -65,7 +73,7 @@ def history_page(catalogue: Catalogue, test: str, seen: Sequence[Seen]) -> Page:
             "test": test,
             "title": next((r.title for _, r in reversed(seen) if r.title), ""),
             "suspect": next((r.suspect for _, r in reversed(seen) if r.suspect), None),
-            "expectations": [dict(e) for e in (seen[-1][1].expectations if seen else ())],
+            "expectations": [expectation_data(e) for e in (seen[-1][1].expectations if seen else ())],
             "machines": machines,
         },
         charts=lambda: {name: chart for draw in pictures for name, chart in draw().items()},

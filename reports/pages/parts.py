@@ -24,6 +24,7 @@ from reports.records import (
     MailRecord,
     RunRecord,
 )
+from reports.values import shown
 from reports.verdicts import FAILING, trusted_match
 
 Data = dict[str, Any]
@@ -236,6 +237,11 @@ def hardware_data(catalogue: Catalogue, change: ChangeRecord) -> list[Data]:
             }
         )
     return found
+
+
+def expectation_data(expectation: Mapping[str, Any]) -> Data:
+    """What was expected of a kernel, and from where that is known: every value as text."""
+    return {str(key): shown(value) for key, value in expectation.items()}
 
 
 def any_simulated(runs: Iterable[RunRecord]) -> bool:

@@ -14,7 +14,7 @@ from reports.compare import essence, plural
 from reports.logs import LOG_NAMES, Log, excerpt, log_lines, read_log
 from reports.marks import SUSPECTED, outcome_mark, standing_mark
 from reports.page import Page
-from reports.pages.parts import Data, change_data, mark_data, run_data
+from reports.pages.parts import Data, change_data, expectation_data, mark_data, run_data
 from reports.records import FindingRecord, ResultRecord, RunRecord
 from reports.values import flatten, gist, shown
 from reports.verdicts import FAILING, entered_between, provoked, tone_in
@@ -158,7 +158,7 @@ def _result(result: ResultRecord, word: str, flaky: bool) -> Data:
         "message": result.message,
         "gist": gist(result.message),
         "suspect": result.suspect,
-        "expectations": [dict(expectation) for expectation in result.expectations],
+        "expectations": [expectation_data(expectation) for expectation in result.expectations],
         "recorded": [{"name": name, "value": shown(value)} for name, value in flatten(result.values).items()],
     }
 

@@ -310,7 +310,14 @@ def test_no_text_from_outside_gets_out_of_its_place(site: Any, tmp_path: Path) -
         for row in session.scalars(select(Message)):
             row.trailers = [[hostile, hostile]]
         for row in session.scalars(select(Result)):
-            row.values = {hostile: {hostile: [hostile]}, "suspect": hostile, "title": hostile}
+            row.values = {
+                hostile: {hostile: [hostile]},
+                "nan": float("nan"),
+                "suspect": hostile,
+                "title": hostile,
+                "expectations": [{"key": hostile, "expected": float("inf")}],
+            }
+            row.seconds = float("inf")
         for change in session.scalars(select(Change)):
             change.evidence = [{"kind": hostile, "text": hostile, "ref": hostile, "rule": hostile}]
             change.notes = {hostile: hostile}
@@ -326,6 +333,7 @@ def test_no_text_from_outside_gets_out_of_its_place(site: Any, tmp_path: Path) -
         assert not re.search("[\x00-\x08\x0b-\x1f\u202a-\u202e\u2066-\u2069]", raw)
         assert "49" not in raw or "{{ 7*7 }}" in raw  # a template in the data is data
         checked += "&lt;script&gt;" in raw
+        json.loads(file.with_suffix(".json").read_text("ascii"), parse_constant=pytest.fail)
         assert re.fullmatch(r"[A-Za-z0-9._-]+", file.name)
         assert tmp_path in file.resolve().parents
     assert checked > 100
