@@ -117,6 +117,11 @@ class BuildRoot:
         """The headers' folder inside the root, for ``make -C``."""
         return f"/usr/src/linux-headers-{self.release}"
 
+    @property
+    def common_headers(self) -> str:
+        """The folder inside the root with what all architectures share."""
+        return f"/usr/src/linux-headers-{self.release.removesuffix('-amd64')}-common"
+
     @contextmanager
     def workspace(self) -> Iterator[Workspace]:
         """An empty work folder, removed at the end."""

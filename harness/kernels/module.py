@@ -26,7 +26,7 @@ from harness.untrusted import clean, clean_bytes
 from lab.cache import build_folder, write_atomically
 from lab.machine import Candidate
 
-RECIPE = 1  # of the build below; a new number forgets earlier results
+RECIPE = 2  # of the build below; a new number forgets earlier results
 BUILD_TIMEOUT = 900.0  # seconds, one make
 CONFIGURE_TIMEOUT = 900.0  # seconds, one run of the vendor's configure script (22 probes)
 MODULE_LIMIT = 128 << 20  # bytes of a module; with -g0 it has 1 MB
@@ -151,7 +151,7 @@ class ModuleBuilder:
         words = [
             "make", f"-j{os.cpu_count() or 1}", "-C", self.root.headers, f"M={driver}",
             "CONFIG_DEBUG_INFO_BTF_MODULES=",  # the headers' vmlinux would serve, but BTF costs 3 s a build
-            *_flags(sources, workspace.inside), "modules",
+            *_flags(sources, workspace.inside, self.root), "modules",
         ]  # fmt: skip
         result = self.root.run(workspace, words, timeout=BUILD_TIMEOUT)
         log = (result.stdout + result.stderr)[-LOG_LIMIT:]
@@ -201,7 +201,7 @@ def sources_folder(configure: str) -> str:
     return str(Path(configure).parent.parent / "amdxdna")
 
 
-def _flags(sources: Sources, inside: str) -> list[str]:
+def _flags(sources: Sources, inside: str, root: BuildRoot) -> list[str]:
     """What make is told besides, by layout (facts module-build.md sections 3c and 3d).
 
     CFLAGS_MODULE comes after the driver's own flags, so it can take back their -g and -Werror: a warning of
@@ -213,8 +213,10 @@ def _flags(sources: Sources, inside: str) -> list[str]:
         return ["OFT_CONFIG_AMDXDNA_PCI=y", "OFT_CONFIG_AMDXDNA_OF=n", f"CFLAGS_MODULE={defines}"]
     flags = ["CFLAGS_MODULE=-g0 -Wno-error"]
     if any(file.path in HEADERS for file in sources.files):
-        # The commit's own uapi and trace headers come before those of the kernel's header package.
-        flags.append(f"NOSTDINC_FLAGS=-nostdinc -I{inside}/include -I{inside}/include/uapi")
+        # The commit's own uapi and trace headers come before those of the kernel's header package; what they
+        # include beside them ("drm.h") is found there in the end.
+        own = f"-I{inside}/include -I{inside}/include/uapi"
+        flags.append(f"NOSTDINC_FLAGS=-nostdinc {own} -idirafter {root.common_headers}/include/uapi/drm")
     return flags
 
 
