@@ -1,4 +1,4 @@
-"""The main job, without a kernel to boot: every missing part costs one line, the rest is done and labelled."""
+"""The main job without a kernel to boot: a missing part costs one line, the rest is done and labelled."""
 
 from __future__ import annotations
 
