@@ -87,7 +87,9 @@ class DriverProfile(BaseModel):
 
     @cached_property
     def needles(self) -> tuple[bytes, ...]:
-        """Lower-case byte strings one of which an unencoded mail about the driver must contain."""
-        return tuple(
-            {*(p.lower().encode() for p in self.paths), *(w.lower().encode() for w in self.subject_words)}
-        )
+        """Lower-case bytes of which every unencoded mail about the driver contains at least one.
+
+        A needle that contains another is left out: amdxdna's four paths and its word are one search.
+        """
+        every = {entry.lower().encode() for entry in (*self.paths, *self.subject_words)}
+        return tuple(sorted(one for one in every if not any(two in one for two in every - {one})))

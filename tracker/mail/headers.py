@@ -12,6 +12,7 @@ import email.utils
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
+from functools import cached_property
 
 MAX_HEADERS = 256 * 1024
 MAX_VALUE = 32 * 1024
@@ -48,21 +49,34 @@ class Address:
 
 @dataclass(frozen=True)
 class Head:
-    """What threads are made of. Message ids are without the angle brackets; ``date`` is UTC."""
+    """What threads are made of. Message ids are without the angle brackets.
+
+    What a mail that is passed over does not need (the date, the list) is read on first use.
+    """
 
     message_id: str | None
     subject: str
     author: Address
-    date: datetime | None
+    date_text: str
     in_reply_to: str | None
     references: tuple[str, ...]
-    list_id: str | None
+    list_text: str
     content_type: str
     encoding: str  # content-transfer-encoding, lower case
     stable_queue: bool  # X-stable: review and its kind
     body_start: int  # offset of the body in the raw mail
 
-    @property
+    @cached_property
+    def date(self) -> datetime | None:
+        """The Date header in UTC; None when it cannot be read."""
+        return parse_date(self.date_text)
+
+    @cached_property
+    def list_id(self) -> str | None:
+        """The list's id without the angle brackets."""
+        return _list_id(self.list_text)
+
+    @cached_property
     def parents(self) -> tuple[str, ...]:
         """Every id this mail answers, nearest first."""
         chain = list(reversed(self.references))
@@ -85,10 +99,10 @@ def read_head(raw: bytes) -> Head:
         message_id=own[0] if own else None,
         subject=decode_words(_value(text, index, b"\nsubject:")),
         author=parse_address(_value(text, index, b"\nfrom:")),
-        date=parse_date(_value(text, index, b"\ndate:")),
+        date_text=_value(text, index, b"\ndate:"),
         in_reply_to=replied[0] if replied else None,
         references=references,
-        list_id=_list_id(_value(text, index, b"\nlist-id:")),
+        list_text=_value(text, index, b"\nlist-id:"),
         content_type=_value(text, index, b"\ncontent-type:") or "text/plain",
         encoding=_value(text, index, b"\ncontent-transfer-encoding:").lower().strip(),
         stable_queue=b"\nx-stable:" in index,

@@ -223,7 +223,8 @@ class Sieve:
         if head.message_id is None:
             return
         lowered = head.subject.lower()
-        subject = parse_subject(head.subject) if "patch" in lowered or "rfc" in lowered else None
+        may_be_patch = ("patch" in lowered or "rfc" in lowered) and not lowered.startswith("re:")
+        subject = parse_subject(head.subject) if may_be_patch else None
         patch = subject is not None and subject.patch and not subject.reply
         if not patch and not head.parents:
             return
