@@ -28,6 +28,7 @@ COMMANDS = {
     "runs": "run",
     "infer": "infer",
     "nightly": "nightly",
+    "matrix": "matrix",
     "bisect": "bisect",
     "compare": "publish",
     "publish": "publish",
