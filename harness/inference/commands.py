@@ -24,7 +24,8 @@ LIMIT = 1 << 20  # bytes of one output or file that are kept
 OVERHEAD = 30.0  # seconds beyond the programs' own time for Python to start and the answer to travel
 #: The ioctl suite's modules that the machine needs to look at the driver.
 LOOKING = ("__init__", "device", "drm", "uapi", "packets", "guard")
-LOOK = "harness/inference/programs/driver_state.py"
+OURS = "harness/inference"  # below the folder on the machine, as here
+PROGRAMS = f"{OURS}/programs"
 
 
 class InferenceError(HarnessError):
@@ -140,21 +141,17 @@ class Commands:
         self._shell = shell
         self.root = root
         self.python = python
-        self._program = importlib.resources.files("harness.inference").joinpath("on_machine.py").read_bytes()
 
     def install(self) -> None:
-        """Put the modules there. Raises LabError."""
-        wanted = {f"harness/suite/{name}.py" for name in LOOKING} | {"harness/__init__.py"}
-        files = {name: data for name, data in contract.files().items() if name in wanted}
-        state = importlib.resources.files("harness.inference").joinpath("programs", "driver_state.py")
-        self._shell.put(
-            {
-                **files,
-                LOOK: state.read_bytes(),
-                **{f"{folder}/__init__.py": b"" for folder in (LOOK.rpartition("/")[0], "harness/inference")},
-            },
-            self.root,
-        )
+        """Put the programs there. Raises LabError."""
+        looking = {f"harness/suite/{name}.py" for name in LOOKING} | {"harness/__init__.py"}
+        files = {name: data for name, data in contract.files().items() if name in looking}
+        package = importlib.resources.files("harness.inference")
+        for file in (package.joinpath("on_machine.py"), *package.joinpath("programs").iterdir()):
+            if file.name.endswith(".py"):
+                folder = OURS if file.name == "on_machine.py" else PROGRAMS
+                files[f"{folder}/{file.name}"] = file.read_bytes()
+        self._shell.put({**files, f"{OURS}/__init__.py": b""}, self.root)
 
     def remove(self) -> None:
         """Take everything away again."""
@@ -167,10 +164,14 @@ class Commands:
         ShellTimeoutError when the machine does not answer at all.
         """
         request = json.dumps({"limit": LIMIT, "jobs": [command.as_json() for command in commands]})
+        # By standard input: an ssh server may refuse a command line of more than a few thousand bytes.
         done = self._shell.run(
-            ["env", f"PYTHONPATH={self.root}", "PYTHONDONTWRITEBYTECODE=1", self.python, "-", request],
+            [
+                *("env", f"PYTHONPATH={self.root}", "PYTHONDONTWRITEBYTECODE=1"),
+                *(self.python, f"{self.root}/{OURS}/on_machine.py"),
+            ],
             timeout=sum(command.timeout for command in commands) + OVERHEAD,
-            stdin=self._program,
+            stdin=request.encode("utf-8"),
         )
         answers = _answers(done.stdout)
         if done.status != 0 or answers is None or len(answers) != len(commands):
@@ -187,11 +188,9 @@ class Commands:
 
     def python_program(self, name: str, request: Mapping[str, Any], **how: Any) -> Command:
         """One of this package's programs for the machine, to be run by its Python with a JSON argument."""
-        text = importlib.resources.files("harness.inference").joinpath("programs", name).read_text("utf-8")
         return Command(
             (how.pop("python", None) or self.python,),
-            ("-", json.dumps(dict(request))),
-            stdin=text,
+            (f"{self.root}/{PROGRAMS}/{name}", json.dumps(dict(request))),
             environment={"PYTHONPATH": self.root, **how.pop("environment", {})},
             **how,
         )

@@ -1,6 +1,6 @@
 """Runs on the machine: one program with bounds on time and output, its files, and the NPU watched meanwhile.
 
-The host sends this file to ``python3 -`` with one JSON argument and reads one JSON line (the shapes are in
+The host gives it one JSON document on standard input and reads one JSON line (the shapes are in
 ``harness.inference.commands``). It needs Python >= 3.9's standard library; the watching needs the ioctl
 suite's modules in PYTHONPATH and is left out without them. A program runs in a session of its own and is
 ended with all its children when its time is over.
@@ -190,8 +190,8 @@ def content(handle: IO[bytes], limit: int) -> str:
 
 
 def main() -> None:
-    """Do the jobs of the argument in order."""
-    request = json.loads(sys.argv[1])
+    """Do the jobs of standard input in order."""
+    request = json.load(sys.stdin)
     answers = [
         look(job["look"]) if "look" in job else run_one(job, request["limit"]) for job in request["jobs"]
     ]

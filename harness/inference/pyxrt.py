@@ -9,7 +9,7 @@ from typing import Any
 from harness.inference.bench import Bench, Case, Detected
 from harness.inference.commands import Ran, program_answer
 from harness.inference.metrics import Installed, Metric, Missing, Report, failed, passed, skipped, unreadable
-from harness.inference.printed import number, word_of
+from harness.inference.printed import name_of, number, object_of, word_of
 
 AMD_MODULES = "/opt/xilinx/xrt/python"
 COMPLETED = "ERT_CMD_STATE_COMPLETED"
@@ -17,6 +17,11 @@ NO_KERNEL = Missing(
     "no compiled kernel for pyxrt is named",
     "name one by --compiled XCLBIN,NAME,INSTRUCTIONS,INPUT...,EXPECTED (paths on the machine)",
 )
+
+#: Only the virtual NPU's guest has this file (lab.virtual.test_design): its model runs what is in it.
+TEST_KERNELS = "/usr/share/xdnawatch/test_kernels.xclbin"
+TEST_KERNEL = "XDNAWATCH"
+TEST_LENGTH = 65536  # bytes of each buffer: many pages
 
 
 def _ask(bench: Bench, what: str, timeout: float, *, watch: bool = False, **request: Any) -> Ran:
@@ -53,7 +58,9 @@ def run(bench: Bench, found: Detected, what: str) -> Report:
         if bench.options.kernel is None:
             return skipped(NO_KERNEL)
         request = asdict(bench.options.kernel) | {"wait_ms": int(bench.timeouts.pyxrt * 500)}
-    ran = _ask(bench, what, bench.timeouts.pyxrt, watch=what == "kernel", **request)
+    elif what == "test-kernels":
+        request = {"xclbin": TEST_KERNELS, "kernel": TEST_KERNEL, "length": TEST_LENGTH, "wait_ms": 10_000}
+    ran = _ask(bench, what, bench.timeouts.pyxrt, watch="kernel" in what, **request)
     answer = program_answer(ran)
     if answer.get("error"):
         return failed(f"XRT says {word_of(answer['error'], 500)}")
@@ -61,6 +68,8 @@ def run(bench: Bench, found: Detected, what: str) -> Report:
         return failed(f"the program with pyxrt {ran.told}")
     if what == "device":
         return _device(bench, answer)
+    if what == "test-kernels":
+        return judge_test_kernels(answer, ran)
     return _buffers(answer) if what == "buffer" else _kernel(answer, ran)
 
 
@@ -92,14 +101,55 @@ def _kernel(answer: dict[str, Any], ran: Ran) -> Report:
     return passed([] if seconds is None else [Metric("latency", seconds * 1e6, "us", "lower")], **facts)
 
 
+def judge_test_kernels(answer: dict[str, Any], ran: Ran) -> Report:
+    """Every test kernel must complete with the right data, and the driver must have counted it (pure)."""
+    if answer.get("no_test_kernels"):
+        return skipped(
+            Missing("the virtual NPU's test kernels are not on this machine", "run it on a virtual machine")
+        )
+    if answer.get("shared_addresses"):
+        return skipped(
+            Missing(
+                "with shared virtual addresses the virtual NPU cannot reach a process's buffers",
+                "boot a kernel from 7.1 on, where the lab chooses force_iova",
+            )
+        )
+    done = object_of(answer.get("kernels"))
+    facts: dict[str, Any] = {"bytes": answer.get("bytes")}
+    if ran.watched:
+        facts["driver"] = ran.watched.as_json()
+    if not done:
+        return unreadable("the program with pyxrt gave no answer about the test kernels", **facts)
+    wrong, metrics = [], []
+    for name, result in list(done.items())[:16]:
+        one = object_of(result)
+        state, seconds = word_of(one.get("state")), number(one.get("seconds"))
+        if state != COMPLETED:
+            wrong.append(f"{name} ended in state {state or 'unknown'}")
+        elif one.get("first") is not None:
+            wrong.append(f"{name} completed but its output differs from byte {word_of(one['first'])} on")
+        if seconds is not None and seconds >= 0:
+            metrics.append(Metric(f"{name_of(name)}_latency", seconds * 1e6, "us", "lower"))
+    watched = ran.watched
+    if watched and not watched.problem and watched.completions < len(done):
+        wrong.append(f"XRT ran {len(done)} commands, the driver finished {watched.completions}")
+    return failed("; ".join(wrong), metrics, **facts) if wrong else passed(metrics, **facts)
+
+
 def cases(bench: Bench, found: Detected) -> list[Case]:
     """Open, move data, compute."""
     titles = {
         "device": "pyxrt opens the NPU and names it as sysfs does",
         "buffer": "data written to buffers comes back unchanged",
+        "test-kernels": "copy, fill, add and checksum on the virtual NPU give the right data",
         "kernel": "a kernel's output is what it must be, byte for byte",
     }
-    names = {"device": "device", "buffer": "buffer-data", "kernel": "kernel-data"}
+    names = {
+        "device": "device",
+        "buffer": "buffer-data",
+        "test-kernels": "test-kernels",
+        "kernel": "kernel-data",
+    }
     return [
         Case("pyxrt", names[what], title, partial(run, bench, found, what)) for what, title in titles.items()
     ]

@@ -19,7 +19,7 @@ from pathlib import Path
 from lab.cache import locked, write_atomically
 from lab.machine import LabError
 from lab.packages.store import PackageStore
-from lab.virtual import guest
+from lab.virtual import guest, test_design
 from lab.virtual.cpio import CpioWriter
 
 ALIGNMENT = 4  # bytes: a cpio archive begins on a multiple of it (init/initramfs.c)
@@ -37,6 +37,7 @@ class Layer:
     roots: tuple[str, ...]
     exclude: tuple[str, ...] = ()
     trimmed: tuple[str, ...] = ()
+    test_kernels: bool = False  # add the virtual NPU's test kernels as XRT loads them
 
 
 #: AMD's run time for the NPU as Debian ships it: the driver's shim, xrt-smi, xrt-runner, pyxrt. The base has
@@ -65,6 +66,7 @@ XRT = Layer(
         "usr/bin/xrt-capture",
         "usr/bin/xrt-replay",
     ),
+    test_kernels=True,
 )
 LAYERS = {layer.name: layer for layer in (XRT,)}
 
@@ -93,7 +95,7 @@ def layer(name: str) -> Layer:
 
 
 def layer_image(store: PackageStore, wanted: Layer) -> LayerImage:
-    """The archive of a layer, built when its packages or this module changed."""
+    """The archive of a layer, built when its packages or its recipe changed."""
     base = store.tree("guest", guest.SUITES, guest.ROOTS, exclude=guest.EXCLUDE)
     present = {str(package["name"]) for package in json.loads((base / "packages.json").read_text())}
     tree = store.tree(
@@ -101,25 +103,30 @@ def layer_image(store: PackageStore, wanted: Layer) -> LayerImage:
     )
     listing = (tree / "packages.json").read_bytes()
     inputs = hashlib.sha256()
-    for part in (listing, json.dumps(asdict(wanted)).encode(), Path(__file__).read_bytes()):
+    sources = (Path(__file__), Path(test_design.__file__))
+    for part in (listing, json.dumps(asdict(wanted)).encode(), *(source.read_bytes() for source in sources)):
         inputs.update(hashlib.sha256(part).digest())
     digest = inputs.hexdigest()[:16]
     archive = store.cache / "guest" / f"{wanted.name}-{digest}.cpio"
     if not archive.is_file():
         with locked(store.cache, f"guest-{wanted.name}"):
             if not archive.is_file():
-                write_atomically(archive, _packed(tree, wanted))
+                write_atomically(archive, _packed(tree, base, wanted))
     versions = {str(package["name"]): str(package["version"]) for package in json.loads(listing)}
     return LayerImage(wanted.name, archive, digest, versions)
 
 
-def _packed(tree: Path, wanted: Layer) -> bytes:
+def _packed(tree: Path, base: Path, wanted: Layer) -> bytes:
     with tempfile.TemporaryDirectory(prefix="xdnw-layer-") as work:
         root = Path(work) / "root"
         shutil.copytree(tree, root, symlinks=True)
         for pattern in wanted.trimmed:
             for path in root.glob(pattern):
                 shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+        if wanted.test_kernels:
+            place = root / test_design.PLACE
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_bytes(test_design.build((tree, base)))
         packed = io.BytesIO()
         writer = CpioWriter(packed)
         writer.add_tree(root)

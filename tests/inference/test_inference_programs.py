@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -106,6 +107,28 @@ def test_a_look_at_a_machine_without_an_npu_names_what_is_missing(local: Command
     assert state.boot_id
     assert state.uid == os.getuid()
     assert state.obstacle is not None or state.driver_version
+
+
+def test_the_command_line_stays_short(local_shell: Any, tmp_path: Path) -> None:
+    """dropbear refuses more than 9000 bytes: what is long travels by standard input."""
+
+    class Measuring:
+        longest = 0
+
+        def __init__(self) -> None:
+            self.put, self.read, self.stream = local_shell.put, local_shell.read, local_shell.stream
+
+        def run(self, argv: Sequence[str], *, timeout: float, stdin: bytes | None = None) -> Completed:
+            self.longest = max(self.longest, sum(len(word) + 1 for word in argv))
+            done: Completed = local_shell.run(argv, timeout=timeout, stdin=stdin)
+            return done
+
+    shell = Measuring()
+    commands = Commands(shell, str(tmp_path / "root"), sys.executable)
+    commands.install()
+    ran = commands.run_one(Command(("wc",), ("-c",), stdin="x" * 50_000))
+    assert ran.stdout.strip() == b"50000"
+    assert 0 < shell.longest < 1000
 
 
 class Answers:

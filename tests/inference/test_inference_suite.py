@@ -409,6 +409,36 @@ def test_a_kernels_data_is_compared(answer: dict[str, Any], outcome: str, word: 
     assert (report.outcome, word in report.message) == (outcome, True)
 
 
+RIGHT = {"state": "ERT_CMD_STATE_COMPLETED", "seconds": 0.01, "first": None}
+
+
+@pytest.mark.parametrize(
+    ("answer", "watched", "outcome", "word"),
+    [
+        ({"kernels": {"copy": RIGHT, "add": RIGHT}}, DONE, "passed", ""),
+        ({"kernels": {"copy": RIGHT, "add": {**RIGHT, "first": 4096}}}, DONE, "failed", "add completed but"),
+        ({"kernels": {"copy": {**RIGHT, "state": "ERT_CMD_STATE_NEW"}}}, DONE, "failed", "ERT_CMD_STATE_NEW"),
+        (
+            {"kernels": {"copy": RIGHT, "add": RIGHT}},
+            Watched(1, 2, 1, None),
+            "failed",
+            "the driver finished 1",
+        ),
+        ({"no_test_kernels": "/x"}, None, "skipped", "are not on this machine"),
+        ({"shared_addresses": True}, None, "skipped", "shared virtual addresses"),
+        ({"kernels": []}, DONE, "error", "gave no answer"),
+    ],
+)
+def test_a_test_kernel_that_only_claims_to_have_run_fails(
+    answer: dict[str, Any], watched: Watched | None, outcome: str, word: str
+) -> None:
+    """Completed, counted and right: all three, else it has failed."""
+    report = pyxrt.judge_test_kernels(answer, ended(watched=watched))
+    assert (report.outcome, word in report.message) == (outcome, True)
+    if outcome == "passed":
+        assert report.values["copy_latency"] == {"value": 10_000.0, "unit": "us", "better": "lower"}
+
+
 def test_buffers_that_change_data_fail() -> None:
     """Any size whose data came back different is named."""
     made = bench(lambda _c: ended(_printed(sizes=[4096], wrong=[{"size": 4096, "first": 7}])))

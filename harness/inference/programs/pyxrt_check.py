@@ -1,6 +1,7 @@
 """Runs on the machine: XRT's Python module does one thing with the NPU and says what came of it, as JSON.
 
-The argument is {"what": "version"|"device"|"buffer"|"kernel", "bdf": str, ...}; the last line is the answer.
+The argument is {"what": "version"|"device"|"buffer"|"test-kernels"|"kernel", "bdf": str, ...}; the last
+line is the answer.
 """
 
 from __future__ import annotations
@@ -8,12 +9,16 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
+import struct
 import sys
 import time
+import zlib
 from pathlib import Path
 from typing import Any
 
 SIZES = (4096, 4096 + 64, 1 << 20)  # bytes: a page, a page and a bit, many pages
+MAGIC = int.from_bytes(b"XDNW", "little")  # of the virtual NPU's test kernels (lab.npu.kernels)
+TEST_VERSION = 1
 TRANSACTION_OPCODE = 3  # mlir-aie's convention for instruction streams
 
 
@@ -97,6 +102,61 @@ def kernel(pyxrt: Any, bdf: str, request: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def words(data: bytes) -> tuple[int, ...]:
+    """Little-endian words of 32 bits."""
+    return struct.unpack(f"<{len(data) // 4}I", data)
+
+
+def test_kernels(pyxrt: Any, bdf: str, request: dict[str, Any]) -> dict[str, Any]:
+    """Every test kernel of the virtual NPU through XRT: contexts, commands, buffers, and the right data."""
+    if not Path(request["xclbin"]).exists():
+        return {"no_test_kernels": request["xclbin"]}
+    parameter = Path("/sys/module/amdxdna/parameters/force_iova")
+    if not parameter.exists() or parameter.read_text().strip() != "Y":
+        return {"shared_addresses": True}
+    device = opened(pyxrt, bdf)
+    direction = pyxrt.xclBOSyncDirection
+    binary = pyxrt.xclbin(request["xclbin"])
+    device.register_xclbin(binary)
+    context = pyxrt.hw_context(device, binary.get_uuid())
+    entry = pyxrt.kernel(context, request["kernel"])
+    length = request["length"]
+    first, second = pattern(length, 1), pattern(length, 2)
+    buffers = []
+    for index, data in enumerate((first, second, bytes(length))):
+        buffer = pyxrt.bo(device, length, pyxrt.bo.flags.host_only, entry.group_id(4 + index))
+        buffer.write(data, 0)
+        buffer.sync(direction.XCL_BO_SYNC_BO_TO_DEVICE, length, 0)
+        buffers.append(buffer)
+    left, right, output = buffers
+    total = struct.pack(
+        f"<{length // 4}I",
+        *((a + b) & 0xFFFFFFFF for a, b in zip(words(first), words(second), strict=True)),
+    )
+    checksum = struct.pack("<II", zlib.crc32(first), length)
+    plan = (  # name, operation, value, arguments, expected start of the output
+        ("copy", 1, 0, (left, output, output), first),
+        ("fill", 2, 0x12345678, (output, output, output), struct.pack("<I", 0x12345678) * (length // 4)),
+        ("add", 3, 0, (left, right, output), total),
+        ("checksum", 4, 0, (left, output, output), checksum),
+    )
+    done = {}
+    for name, operation, value, arguments, expected in plan:
+        output.write(bytes(length), 0)
+        output.sync(direction.XCL_BO_SYNC_BO_TO_DEVICE, length, 0)
+        begin = time.perf_counter()
+        run = entry(MAGIC, TEST_VERSION | operation << 16, length, value, *arguments)
+        state = run.wait(int(request["wait_ms"]))
+        seconds = time.perf_counter() - begin
+        output.sync(direction.XCL_BO_SYNC_BO_FROM_DEVICE, length, 0)
+        done[name] = {
+            "state": str(state).rpartition(".")[2],
+            "seconds": seconds,
+            "first": first_difference(expected, content(output, length)[: len(expected)]),
+        }
+    return {"kernels": done, "bytes": length}
+
+
 def first_difference(expected: bytes, seen: bytes) -> int | None:
     """Where two strings of bytes part, None when they are equal."""
     if expected == seen:
@@ -120,6 +180,8 @@ def main() -> None:
                 answer |= device_facts(pyxrt, request["bdf"])
             elif request["what"] == "buffer":
                 answer |= buffers(pyxrt, request["bdf"])
+            elif request["what"] == "test-kernels":
+                answer |= test_kernels(pyxrt, request["bdf"], request)
             elif request["what"] == "kernel":
                 answer |= kernel(pyxrt, request["bdf"], request)
         except Exception as error:  # noqa: BLE001 - whatever XRT raises is the answer of this test
