@@ -156,6 +156,14 @@ def test_a_revert_never_matches_what_it_reverts(
     assert {one.sha[0]: one.change for one in found.values()} == {"1": "a@x", "2": "r@x"}
 
 
+def test_a_revert_that_links_to_the_original_is_not_its_result(
+    posted: Callable[..., PatchMail], committed: Callable[..., CommitFacts]
+) -> None:
+    link = (("Link", "https://patch.msgid.link/a@x"),)
+    undo = committed("2", 'Revert "drm: x"', new="int r;", reverts=sha("1"), trailers=link)
+    assert match([posted("[PATCH] drm: x", "a@x")], [undo]) == {}
+
+
 def test_copies_are_one_change(
     posted: Callable[..., PatchMail], committed: Callable[..., CommitFacts]
 ) -> None:

@@ -232,6 +232,12 @@ def test_equal_titles_of_strangers_in_other_files_are_two_changes(patch: Callabl
     assert ids(found) == [["a@x"], ["b@x"]]
 
 
+def test_a_title_that_comes_back_after_more_than_a_year_is_new_work(patch: Callable[..., PatchMail]) -> None:
+    years = (patch("[PATCH] drm: x", "a@x"), patch("[PATCH v2] drm: x", "b@x", day=400, new="int z;"))
+    assert ids(lineages(*years)) == [["a@x"], ["b@x"]]
+    assert len(lineages(years[0], patch("[PATCH v2] drm: x", "b@x", day=300, new="int z;"))) == 1
+
+
 def test_resends_and_forgotten_versions(patch: Callable[..., PatchMail]) -> None:
     assert ids(
         lineages(

@@ -42,6 +42,11 @@ def mails(path: Path, name: str = "list") -> SourceSettings:
     return SourceSettings(name=name, kind="mbox", location=str(path))
 
 
+def change_row(database: Database) -> int | None:
+    with database.engine.connect() as connection:
+        return connection.execute(select(Change.id)).scalar_one()
+
+
 def content(database: Database) -> dict[str, Any]:
     """Everything that matters in the database, without row ids and times of syncing."""
     with database.engine.connect() as connection:
@@ -197,11 +202,13 @@ def test_a_later_version_keeps_the_row_and_the_slug(
     second = mail("[PATCH V2] accel/amdxdna: New words", message_id="v2@x", diff=driver_diff(), date=NOW)
     run(database, tmp_path, [mails(mbox([second]))])
     before = answers.changes(database)[0]
+    row = change_row(database)
     earlier = mail("[PATCH V1] accel/amdxdna: New words", message_id="v1@x", diff=driver_diff(),
                    date=NOW - timedelta(days=3))  # fmt: skip
     run(database, tmp_path, [mails(mbox([earlier], "other.mbox"), "other")])
     after = answers.show(database, "v1@x")
     assert (after.line.slug, after.line.versions, after.key) == (before.slug, 2, "v1@x")
+    assert change_row(database) == row  # campaigns refer to it
 
 
 def test_one_bad_source_costs_one_line_and_the_rest_goes_on(
