@@ -41,11 +41,23 @@ class Suite:
     command: Callable[[str, str, Sequence[str]], tuple[Sequence[str], Mapping[str, bytes]]]
 
 
-def ioctl_suite(select: str | None = None, *, pm: bool = False) -> Suite:
-    """The project's own suite; ``select`` is an expression as pytest's -k takes it."""
+def ioctl_suite(
+    select: str | None = None,
+    *,
+    pm: bool = False,
+    crash: bool = False,
+    stress: bool = False,
+    fuzz: float = 0.0,
+    seed: int | None = None,
+) -> Suite:
+    """The project's own suite; ``select`` is an expression as pytest's -k takes it, the others contract's."""
+    chosen = {"pm": pm, "crash": crash, "stress": stress, "fuzz": bool(fuzz)}
 
     def command(root: str, nonce: str, tests: Sequence[str]) -> tuple[Sequence[str], Mapping[str, bytes]]:
-        words = list(contract.command(root, nonce, tests=tests, pm=pm))
+        asked = contract.command(
+            root, nonce, tests=tests, pm=pm, crash=crash, stress=stress, fuzz=fuzz, seed=seed
+        )
+        words = list(asked)
         listed: dict[str, bytes] = {}
         if tests:  # pytest reads arguments, one a line, from a file named with @ (since 8.2)
             listed["tests.txt"] = "\n".join(words[-len(tests) :]).encode()
@@ -54,7 +66,8 @@ def ioctl_suite(select: str | None = None, *, pm: bool = False) -> Suite:
 
     files = contract.files()
     # A part of the suite has a name of its own: its verdict says nothing about the whole.
-    name = SUITE + ("+pm" if pm else "") + (f"[{clean(select, 100)}]" if select else "")
+    parts = "".join(f"+{part}" for part, wanted in chosen.items() if wanted)
+    name = SUITE + parts + (f"[{clean(select, 100)}]" if select else "")
     return Suite(name, digest_of(files), files, command)
 
 

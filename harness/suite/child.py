@@ -13,6 +13,7 @@ from harness.suite.device import error_name
 
 NOBODY = 65534
 CHILD_TIMEOUT = 10.0  # seconds
+END_TIMEOUT = 3.0  # seconds for a child to end after its answer or its killing
 ANSWER_LIMIT = 65536  # bytes
 
 
@@ -51,6 +52,41 @@ def _child(uid: int, work: Callable[[], object], before: Callable[[], object] | 
         status = 0
     finally:
         os._exit(status)  # never back into pytest, whatever happened
+
+
+def answer_of(work: Callable[[], object], seconds: float) -> object:
+    """The result of ``work`` in a child with the caller's rights, or how it ended without.
+
+    A child that cannot be killed, its threads asleep in the kernel for ever, is left after END_TIMEOUT.
+    """
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        _child(os.getuid(), work, lambda: os.dup2(2, 1), writing)
+    os.close(writing)
+    try:
+        ready, _, _ = select.select([reading], [], [], seconds)
+        data = os.read(reading, ANSWER_LIMIT) if ready else b""
+    finally:
+        os.close(reading)
+    if not ready:
+        os.kill(pid, signal.SIGKILL)
+    ended = _reap(pid, END_TIMEOUT)
+    if data:
+        return json.loads(data)
+    silent = f"the child was silent for {seconds:g} s" if not ready else f"the child ended with {ended}"
+    return silent if ended is not None else f"{silent} and cannot be killed"
+
+
+def _reap(pid: int, seconds: float) -> int | None:
+    """The exit code of a child, None when it does not end in time."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if ended:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.02)
+    return None
 
 
 def outcome(work: Callable[[], object]) -> object:

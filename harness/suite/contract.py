@@ -95,20 +95,29 @@ def command(
     tests: Sequence[str] = (),
     pm: bool = False,
     crash: bool = False,
+    stress: bool = False,
+    fuzz: float = 0.0,
+    seed: int | None = None,
     node: str | None = None,
 ) -> tuple[str, ...]:
     """The command to run on the machine, after ``files()`` were written below ``root`` (an absolute path).
 
     Its standard output carries event lines only; everything else goes to standard error. ``tests`` are ids
     as in the events ("test_query.py::test_aie_version"), none means all. ``pm`` adds the tests that wait for
-    the device to sleep, ``crash`` those that are known to kill some kernels (they run last). Exit status is
-    pytest's: 0 all passed or skipped, 1 a test failed, 2..5 no verdict.
+    the device to sleep, ``crash`` those that are known to kill some kernels (they run last), ``stress``
+    races, unbinding, reloading and resets, ``fuzz`` random programs for so many seconds; ``seed`` begins both. Exit
+    status is pytest's: 0 all passed or skipped, 1 a test failed, 2..5 no verdict.
     """
     folder = PurePosixPath(root)
     where = folder / TESTS
-    extra = (
-        (["--pm"] if pm else []) + (["--crash"] if crash else []) + ([f"--npu-node={node}"] if node else [])
-    )
+    extra = [
+        *(["--pm"] if pm else []),
+        *(["--crash"] if crash else []),
+        *(["--stress"] if stress else []),
+        *([f"--fuzz={fuzz:g}"] if fuzz else []),
+        *([f"--seed={seed}"] if seed is not None else []),
+        *([f"--npu-node={node}"] if node else []),
+    ]
     return (
         "env",
         f"PYTHONPATH={folder}",

@@ -7,6 +7,7 @@ a driver that is loaded and made no node although nothing is known to be missing
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -140,6 +141,26 @@ def rebind(pci: PciDevice, root: Path = Path("/")) -> None:
     driver = root / "sys/bus/pci/drivers/amdxdna"
     (driver / "unbind").write_text(pci.address, "ascii")
     (driver / "bind").write_text(pci.address, "ascii")
+
+
+def arm_warnings(root: Path = Path("/")) -> None:
+    """Let a warning that the kernel gives once a boot come again: each test is to see its own.
+
+    Needs root and debugfs (lib/once.c of 4.15); without them a test behind another may see no warning.
+    """
+    with contextlib.suppress(OSError):
+        (root / "sys/kernel/debug/clear_warn_once").write_text("1", "ascii")
+
+
+def huge_heaps(root: Path = Path("/")) -> bool:
+    """Let a simulated machine back a heap by 2 MiB pages; whether it does.
+
+    QEMU tells the model of every page that the IOMMU maps: a heap of 64 MiB is 16384 messages, or 32.
+    """
+    choice = root / "sys/kernel/mm/transparent_hugepage/shmem_enabled"
+    with contextlib.suppress(OSError):
+        choice.write_text("always", "ascii")
+    return "[always]" in _text(choice)
 
 
 def facts(root: Path = Path("/")) -> dict[str, object]:

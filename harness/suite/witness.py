@@ -25,7 +25,8 @@ class Witness:
         return {int(entry.context_id) for entry in self._device.contexts() if entry.pid == os.getpid()}
 
     def forget(self) -> None:
-        """Drop what the log says up to now: it belongs to no test."""
+        """Drop what the log says up to now, which belongs to no test; arm warnings that come once a boot."""
+        guard.arm_warnings()
         if self._log:
             self._log.lines()
 
@@ -43,5 +44,7 @@ class Witness:
         return found
 
     def close(self) -> None:
+        """Look at the device no longer; the kernel's log and taint are still watched."""
         if self._device:
             self._device.close()
+            self._device = None

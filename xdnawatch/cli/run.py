@@ -89,6 +89,16 @@ def run_command(
     ] = None,
     repeat: Annotated[int, typer.Option(min=1, max=1000, help="Boot and run this many times.")] = 1,
     pm: Annotated[bool, typer.Option("--pm", help="Also the slow power management tests.")] = False,
+    crash: Annotated[
+        bool, typer.Option("--crash", help="Also the tests known to kill some kernels.")
+    ] = False,
+    stress: Annotated[
+        bool, typer.Option("--stress", help="Also races, unbinding, reloading and resets.")
+    ] = False,
+    fuzz: Annotated[
+        float, typer.Option("--fuzz", min=0, max=86_400, help="Random programs for so many seconds.")
+    ] = 0.0,
+    seed: Annotated[int, typer.Option("--seed", help="What --fuzz and --stress begin with.")] = 1,
     as_json: JsonFlag = False,
 ) -> None:
     """Boot a kernel on a machine, prove that it is that kernel, run the ioctl suite, judge it.
@@ -111,7 +121,8 @@ def run_command(
             candidate = stock_kernel(store, version)
         elif version is not None:
             raise UsageError(f"{target.name} is judged on the kernel it runs now: leave out --kernel")
-    job = Job(target, candidate, version or "running", ioctl_suite(select_expression, pm=pm), faults)
+    suite = ioctl_suite(select_expression, pm=pm, crash=crash, stress=stress, fuzz=fuzz, seed=seed)
+    job = Job(target, candidate, version or "running", suite, faults)
     done: list[Evidence] = []
     for _number in range(repeat):
         with live(app) as view:

@@ -30,6 +30,8 @@ MARKERS = (
     "slow: takes seconds",
     "last: runs after the others",
     "crash: known to kill some kernels; only with --crash, and last",
+    "stress: races, unbinding, resets; only with --stress, after all others",
+    "fuzz: random programs; only with --fuzz",
     "negative: a call that must be refused",
     "logs(pattern): may leave kernel log lines that match and would else count as damage",
     "limit(seconds): this test's own time limit",
@@ -40,6 +42,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("xdnawatch")
     group.addoption("--pm", action="store_true", help="also run the tests that put the device to sleep")
     group.addoption("--crash", action="store_true", help="also run the tests known to kill some kernels")
+    group.addoption("--stress", action="store_true", help="also race, unbind, reload and reset the driver")
+    group.addoption("--fuzz", type=float, default=0.0, metavar="SECONDS", help="run random programs as well")
+    group.addoption("--seed", type=int, default=1, help="what --fuzz and --stress begin with")
     group.addoption("--rebind", action="store_true", help="let the driver be unbound and bound (VMs: always)")
     group.addoption("--simulated", action="store_true", help="the NPU takes any program (QEMU: always)")
     group.addoption("--npu-node", default=None, help="the node to test (default: the one of the first NPU)")
@@ -59,6 +64,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         config.stash[KERNEL_LOG] = kmsg.KernelLog()
     except OSError:
         config.stash[KERNEL_LOG] = None
+    huge = guard.virtual() and guard.huge_heaps()
     events = config.stash.get(EVENTS, None)
     if events:
         device = found.pci and {
@@ -72,7 +78,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
             "vbnv": found.attributes.get("vbnv") or None,
             "fw_version": found.attributes.get("fw_version") or None,
         }
-        facts = guard.facts() | {"kernel_log": config.stash[KERNEL_LOG] is not None}
+        facts = guard.facts() | {"kernel_log": config.stash[KERNEL_LOG] is not None, "huge_heaps": huge}
         events.emit(
             "environment",
             device=plain(device),
@@ -95,6 +101,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.skip(reason="not asked for: --pm"))
         elif item.get_closest_marker("crash") and not config.getoption("--crash"):
             item.add_marker(pytest.mark.skip(reason="not asked for: --crash"))
+        elif item.get_closest_marker("stress") and not config.getoption("--stress"):
+            item.add_marker(pytest.mark.skip(reason="not asked for: --stress"))
+        elif item.get_closest_marker("fuzz") and not config.getoption("--fuzz"):
+            item.add_marker(pytest.mark.skip(reason="not asked for: --fuzz SECONDS"))
         elif item.get_closest_marker("root") and os.getuid() != 0:
             item.add_marker(pytest.mark.skip(reason=contract.ENVIRONMENT_PREFIX + "root: needs root"))
 
@@ -103,6 +113,8 @@ def _rank(item: pytest.Item) -> int:
     """What needs the device untouched goes first, what may end the kernel last."""
     if item.get_closest_marker("first"):
         return 0
+    if item.get_closest_marker("stress") or item.get_closest_marker("fuzz"):
+        return 4
     if item.get_closest_marker("last"):
         return 3
     return 2 if item.get_closest_marker("crash") else 1

@@ -1,0 +1,143 @@
+"""Four hung commands and one more call lock the device: the timeout cannot recover it.
+
+The call waits for a free slot while it holds the device's lock, and the recovery of the hang needs that lock.
+Needs a device that hangs: in the virtual NPU ``--fault hung-command:count=99``; on silicon, a program
+that does not end. A signal to the caller ends the wait.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import fcntl
+import mmap
+import os
+import struct
+import sys
+import threading
+from collections.abc import Callable
+
+CHUNK = 64 << 20  # bytes of a heap chunk
+STATES = {1: "NEW", 4: "COMPLETED", 5: "ERROR", 6: "ABORT", 8: "TIMEOUT"}
+
+
+def call(fd: int, number: int, layout: str, *values: int, direction: int = 3) -> tuple[int, ...]:
+    """One DRM ioctl; its argument as the kernel left it. OSError with the kernel's errno."""
+    data = bytearray(struct.pack("<" + layout, *values))
+    fcntl.ioctl(fd, direction << 30 | len(data) << 16 | ord("d") << 8 | number, data)
+    return struct.unpack("<" + layout, data)
+
+
+def create_bo(fd: int, kind: int, size: int, vaddr: int = 0) -> int:
+    """AMDXDNA_CREATE_BO: 1 shared memory, 2 heap, 3 in the heap, 4 command. The handle."""
+    return call(fd, 0x43, "QQQII", 0, vaddr, size, kind, 0)[4]
+
+
+def map_offset(fd: int, handle: int) -> int:
+    """AMDXDNA_GET_BO_INFO: where mmap(2) finds a buffer."""
+    return call(fd, 0x44, "QQIIQQQ", 0, 0, handle, 0, 0, 0, 0)[4]
+
+
+def map_heap(fd: int, handle: int) -> Callable[[], int]:
+    """Map a heap chunk where the driver wants it: aligned to its 64 MiB. The way to unmap it."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.mmap.restype = ctypes.c_void_p
+    libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_int64]
+    room = libc.mmap(None, 2 * CHUNK, 0, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x4000, -1, 0)
+    place = (int(room) + CHUNK - 1) & ~(CHUNK - 1)
+    fixed = mmap.MAP_SHARED | 0x10
+    got = libc.mmap(place, CHUNK, mmap.PROT_READ | mmap.PROT_WRITE, fixed, fd, map_offset(fd, handle))
+    if got != place:
+        raise OSError(ctypes.get_errno(), "the heap could not be mapped")
+    return lambda: int(libc.munmap(ctypes.c_void_p(place), ctypes.c_size_t(CHUNK)))
+
+
+def create_context(fd: int) -> tuple[int, int]:
+    """AMDXDNA_CREATE_HWCTX over one column of four tiles: (handle, sync object)."""
+    qos = ctypes.create_string_buffer(struct.pack("<6I", 0, 0, 0, 0, 0, 0x200))
+    argument = (0, 0, ctypes.addressof(qos), 0, 0, 2048, 4, 0x10000, 0, 0, 0)
+    answer = call(fd, 0x40, "QQQ8I", *argument)
+    return answer[9], answer[10]
+
+
+def configure(fd: int, context: int, unit: int) -> None:
+    """AMDXDNA_CONFIG_HWCTX: one compute unit, its code in the heap buffer ``unit``."""
+    data = struct.pack("<H6xI4x", 1, unit)
+    block = ctypes.create_string_buffer(data, len(data))
+    call(fd, 0x42, "IIQII", context, 0, ctypes.addressof(block), len(data), 0)
+
+
+def debug_buffer(fd: int, context: int, parameter: int, handle: int) -> None:
+    """AMDXDNA_CONFIG_HWCTX: 1 makes a heap buffer the context's debug buffer, 2 ends that."""
+    call(fd, 0x42, "IIQII", context, parameter, handle, 0, 0)
+
+
+def command(fd: int) -> tuple[int, mmap.mmap]:
+    """A command buffer with START_CU, unit 0 and two words: (handle, memory)."""
+    handle = create_bo(fd, 4, mmap.PAGESIZE)
+    memory = mmap.mmap(fd, mmap.PAGESIZE, offset=map_offset(fd, handle))
+    memory[:16] = struct.pack("<4I", 1 | 3 << 12, 1, 3, 0x44)
+    return handle, memory
+
+
+def execute(fd: int, context: int, handle: int) -> int:
+    """AMDXDNA_EXEC_CMD: the sequence number to wait for."""
+    return call(fd, 0x46, "QQIIQQIIQ", 0, 0, context, 0, handle, 0, 1, 0, 0)[8]
+
+
+def state(memory: mmap.mmap) -> str:
+    """The state the driver left in a command's header."""
+    number = int(struct.unpack("<I", memory[:4])[0]) & 0xF
+    return STATES.get(number, str(number))
+
+
+def stuck(seconds: float, *threads: threading.Thread) -> bool:
+    """Whether one of the threads has not ended after that time."""
+    for thread in threads:
+        thread.join(seconds)
+    return any(thread.is_alive() for thread in threads)
+
+
+def show(node: str) -> str:
+    """Submit four commands and configure a debug buffer behind them."""
+    fd = os.open(node, os.O_RDWR | os.O_CLOEXEC)
+    map_heap(fd, create_bo(fd, 2, CHUNK))
+    context, _syncobj = create_context(fd)
+    unit = create_bo(fd, 3, mmap.PAGESIZE)
+    configure(fd, context, unit)
+    commands = [command(fd) for _number in range(4)]
+    for handle, _memory in commands:
+        execute(fd, context, handle)
+
+    def configure_more() -> None:
+        try:
+            debug_buffer(fd, context, 1, unit)
+        except OSError as error:
+            print("refused:", error, flush=True)
+
+    thread = threading.Thread(target=configure_more, daemon=True)
+    thread.start()
+    if not stuck(20.0, thread):
+        print("states", [state(memory) for _handle, memory in commands])
+        return ""
+    print("states", [state(memory) for _handle, memory in commands])
+    return "after 20 s neither the call nor the commands (limit 2 s) have ended"
+
+
+def main() -> int:
+    """Say what will be done, do it, say what came of it. 0 as it should be, 1 the defect, 2 not run."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--node", default="/dev/accel/accel0")
+    parser.add_argument("--yes", action="store_true", help="do it although it may take the kernel down")
+    options = parser.parse_args()
+    print("submits four commands and a configuration; on a device that hangs, everybody waits")
+    if not options.yes:
+        print("not done: this can make the machine unusable; add --yes on one you can reset")
+        return 2
+    found = show(options.node)
+    print("DEFECT: " + found if found else "as it should be", flush=True)
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

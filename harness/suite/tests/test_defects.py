@@ -1,0 +1,49 @@
+"""Defects of the driver that were found here: each reproducer, in a process of its own.
+
+Every row is a program of ``harness.suite.reproducers`` and a page of docs/defects. The program says in
+one line what is wrong, or nothing where it is right; a row fails as long as the running kernel has it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+
+import pytest
+
+from harness.suite.child import answer_of
+from harness.suite.tests.conftest import Record
+
+TIME = 30.0  # seconds of one reproducer; the longest waits 20
+# name of the reproducer, kernels on which it was seen, further marks
+ANY_TIME = (
+    ("read_only_map", "mapping for reading only raises a kernel warning any user can cause"),
+    ("dma_buf_map_offset", "a dma-buf mapped at an offset shows its first pages"),
+    ("user_memory_size", "the size of a buffer over user memory is not compared with the memory"),
+    ("debug_buffer_orphan", "a debug buffer stays with a context that is gone"),
+    ("command_without_arguments", "a START_CU with too many words completes without its arguments"),
+    ("unsent_command", "a command that cannot be sent ends with success and state NEW"),
+    ("hang_deadlock", "a call behind four hung commands keeps the recovery from its lock"),
+    ("lost_after_timeout", "after a timeout commands are waited for successfully and never run"),
+)
+CRASHING = (
+    ("flink_after_close", "a named heap buffer outlives its client: use after free (root)"),
+    ("heap_growth_deadlock", "growing the heap while allocating from it locks the device for ever"),
+)
+ROWS = [pytest.param(name, marks=pytest.mark.suspect(text), id=name) for name, text in ANY_TIME] + [
+    pytest.param(name, marks=[pytest.mark.suspect(text), pytest.mark.crash, pytest.mark.root], id=name)
+    for name, text in CRASHING
+]
+
+
+@pytest.mark.limit(TIME + 10)
+@pytest.mark.logs(".")
+@pytest.mark.usefixtures("program")
+@pytest.mark.parametrize("name", ROWS)
+def test_defect(name: str, node: str, record: Record) -> None:
+    """A reproducer finds nothing to complain of."""
+    module = importlib.import_module(f"harness.suite.reproducers.{name}")
+    found = answer_of(lambda: module.show(node), TIME)
+    record("found", found)
+    assert found == "", f"docs/defects/{name.replace('_', '-')}.md"
+    assert os.access(node, os.R_OK)

@@ -1,0 +1,258 @@
+"""Races and the device's life cycle, ``--stress [--seed N]``: repeated, seeded, bounded in time.
+
+These take the device away from its clients or fight over it, so they run last, each in processes of its own.
+Afterwards a new client must be served.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from harness.suite import guard, packets, uapi
+from harness.suite.child import answer_of
+from harness.suite.device import Device
+from harness.suite.tests.conftest import FOUND, Record
+from harness.suite.tests.test_fuzz import healthy
+
+ROUND = 3.0  # seconds of one race
+ANSWER = 40.0  # seconds until everybody has ended
+WORKERS = 4
+
+pytestmark = [pytest.mark.stress, pytest.mark.limit(120), pytest.mark.usefixtures("program")]
+
+
+@pytest.fixture
+def choose(request: pytest.FixtureRequest) -> random.Random:
+    """Chance that is the same for one seed and test."""
+    return random.Random(f"{request.config.getoption('--seed')}/{request.node.name}")
+
+
+@pytest.fixture
+def served(node: str) -> Iterator[None]:
+    """Whoever comes next is served."""
+    yield
+    assert answer_of(lambda: healthy(node), ANSWER) == "", "a new client is not served"
+
+
+def work(node: str, until: float, chance: random.Random) -> dict[str, int]:
+    """Contexts and commands until the time is over; how the calls ended, counted by errno."""
+    counted: dict[str, int] = {}
+    while time.monotonic() < until:
+        with contextlib.suppress(OSError), Device(node) as device:
+            heap = device.heap()
+            unit = device.buffer(uapi.Bo.DEV, 4096)
+            while time.monotonic() < until and heap.size:
+                name = one(device, unit.handle, chance)
+                counted[name] = counted.get(name, 0) + 1
+                if name == "ENODEV":
+                    break
+        time.sleep(0.01)
+    return counted
+
+
+def one(device: Device, unit: int, chance: random.Random) -> str:
+    """One context with up to eight commands, left in one of several ways; "done" or the errno's name."""
+    try:
+        context = device.create_context(tiles=4)
+        device.configure(context, [unit])
+        command = device.buffer(uapi.Bo.CMD, uapi.PAGE)
+        last = 0
+        for _turn in range(chance.randrange(8)):
+            command.memory.words(packets.start_cu())
+            last = device.execute(context, command)
+        if chance.random() < 0.5:
+            device.wait(context, last, 3.0)
+        if chance.random() < 0.3:
+            device.free(command)
+        device.destroy_context(context)
+    except OSError as error:
+        return os.strerror(error.errno or 0) if error.errno != 19 else "ENODEV"
+    return "done"
+
+
+def crowd(node: str, choose: random.Random, disturb: Callable[[float], None]) -> list[object]:
+    """Let WORKERS processes work while ``disturb`` runs; their counts. ``disturb`` is told when to end."""
+    until = time.monotonic() + ROUND
+    seeds = [choose.random() for _turn in range(WORKERS)]
+    answers: list[object] = []
+
+    def follow(seed: float) -> None:
+        answers.append(answer_of(lambda: work(node, until, random.Random(seed)), ANSWER))
+
+    threads = [threading.Thread(target=follow, args=(seed,)) for seed in seeds]
+    for thread in threads:
+        thread.start()
+    disturb(until)
+    for thread in threads:
+        thread.join(ANSWER)
+    return answers
+
+
+def ended(answers: list[object]) -> bool:
+    """Whether every process came back with its counts."""
+    return len(answers) == WORKERS and all(isinstance(answer, dict) for answer in answers)
+
+
+@pytest.mark.usefixtures("served")
+def test_many_clients(node: str, choose: random.Random, record: Record) -> None:
+    """Four processes make, use and destroy contexts at once: each of them finishes all it began."""
+    answers = crowd(node, choose, lambda until: time.sleep(max(0.0, until - time.monotonic())))
+    record("counts", answers)
+    assert ended(answers)
+    assert sum(answer.get("done", 0) for answer in answers if isinstance(answer, dict)) > WORKERS
+
+
+@pytest.mark.usefixtures("served")
+def test_killed_in_the_middle(node: str, choose: random.Random) -> None:
+    """Processes killed at any moment leave nothing behind."""
+    for _turn in range(8):
+        pid = os.fork()
+        if pid == 0:
+            with contextlib.suppress(BaseException):
+                work(node, time.monotonic() + 10, random.Random(_turn))
+            os._exit(0)
+        time.sleep(choose.uniform(0.05, 0.6))
+        os.kill(pid, 9)
+        os.waitpid(pid, 0)
+
+
+@pytest.mark.usefixtures("served")
+def test_destroyed_while_waited_for(node: str, choose: random.Random, record: Record) -> None:
+    """A context destroyed by one thread while others submit and wait: every call ends."""
+
+    def fight() -> dict[str, int]:
+        counted: dict[str, int] = {}
+        with Device(node) as device:
+            unit = device.buffer(uapi.Bo.DEV, 4096).handle if device.heap().size else 0
+            for _turn in range(12):
+                context = device.create_context(tiles=4)
+                device.configure(context, [unit])
+                command = device.buffer(uapi.Bo.CMD, uapi.PAGE)
+
+                def submit(context: object = context, command: object = command) -> None:
+                    for _command in range(20):
+                        try:
+                            device.wait(context, device.execute(context, command), 2.0)  # type: ignore[arg-type] # bound in the loop
+                            counted["done"] = counted.get("done", 0) + 1
+                        except OSError as error:
+                            counted[str(error.errno)] = counted.get(str(error.errno), 0) + 1
+                            break
+
+                command.memory.words(packets.start_cu())
+                threads = [threading.Thread(target=submit) for _number in range(3)]
+                for thread in threads:
+                    thread.start()
+                time.sleep(choose.uniform(0.0, 0.1))
+                device.destroy_context(context)
+                for thread in threads:
+                    thread.join()
+        return counted
+
+    counts = answer_of(fight, ANSWER)
+    record("counts", counts)
+    assert isinstance(counts, dict)
+
+
+@pytest.mark.root
+@pytest.mark.logs("amdxdna")
+@pytest.mark.usefixtures("served", "alone")
+def test_unbound_at_work(node: str, pci: guard.PciDevice, choose: random.Random, record: Record) -> None:
+    """The driver is taken away from working processes: calls end, and it can be bound when they are gone."""
+    driver = Path("/sys/bus/pci/drivers/amdxdna")
+
+    def disturb(_until: float) -> None:
+        time.sleep(choose.uniform(0.3, 1.2))
+        (driver / "unbind").write_text(pci.address, "ascii")
+
+    answers = crowd(node, choose, disturb)
+    record("counts", answers)
+    (driver / "bind").write_text(pci.address, "ascii")
+    assert ended(answers)
+
+
+@pytest.mark.root
+@pytest.mark.usefixtures("alone")
+@pytest.mark.suspect(
+    "with force_iova a driver unbound under an open client cannot be bound again, 7.1 to 7.3.4"
+)
+def test_bound_again_under_a_client(node: str, pci: guard.PciDevice) -> None:
+    """A driver unbound under an open client can be bound at once: the old client is history."""
+    driver = Path("/sys/bus/pci/drivers/amdxdna")
+    error = ""
+    with Device(node):
+        (driver / "unbind").write_text(pci.address, "ascii")
+        try:
+            (driver / "bind").write_text(pci.address, "ascii")
+        except OSError as refused:
+            error = str(refused)
+    if error:
+        (driver / "bind").write_text(pci.address, "ascii")
+    assert error == "", "docs/defects/unbind-with-client.md"
+
+
+@pytest.mark.root
+@pytest.mark.usefixtures("served", "alone")
+def test_reloaded(pci: guard.PciDevice) -> None:
+    """The module is removed and loaded three times."""
+    for _turn in range(3):
+        for words in (["modprobe", "-r", "amdxdna"], ["modprobe", "amdxdna"]):
+            done = subprocess.run(words, capture_output=True, text=True, timeout=30, check=False)
+            assert done.returncode == 0, done.stderr
+        assert (Path("/sys/bus/pci/drivers/amdxdna") / pci.address).exists()
+
+
+@pytest.mark.root
+@pytest.mark.logs("amdxdna|TDR|timeout|Timeout")
+@pytest.mark.usefixtures("alone")
+def test_reset_at_work(node: str, pci: guard.PciDevice, choose: random.Random, record: Record) -> None:
+    """A function-level reset behind the driver's back: every call ends, and binding anew heals the device."""
+
+    def disturb(_until: float) -> None:
+        time.sleep(choose.uniform(0.3, 1.0))
+        Path(f"/sys/bus/pci/devices/{pci.address}/reset").write_text("1", "ascii")
+
+    answers = crowd(node, choose, disturb)
+    record("counts", answers)
+    guard.rebind(pci)
+    assert ended(answers)
+    assert answer_of(lambda: healthy(node), ANSWER) == ""
+
+
+@pytest.mark.root
+@pytest.mark.pm
+@pytest.mark.usefixtures("served")
+def test_frozen_at_work(node: str, choose: random.Random, record: Record) -> None:
+    """Devices are suspended and resumed (pm_test) while processes work: their contexts go on."""
+    Path("/sys/power/pm_test").write_text("devices", "ascii")
+    try:
+
+        def disturb(_until: float) -> None:
+            time.sleep(choose.uniform(0.3, 0.8))
+            Path("/sys/power/state").write_text("freeze", "ascii")
+
+        answers = crowd(node, choose, disturb)
+    finally:
+        Path("/sys/power/pm_test").write_text("none", "ascii")
+    record("counts", answers)
+    assert ended(answers)
+
+
+@pytest.fixture
+def alone(request: pytest.FixtureRequest, device: Device) -> Iterator[None]:
+    """Nobody of this session has the device open while the driver goes; not on silicon unless allowed."""
+    if not (request.config.getoption("--rebind") or guard.virtual()):
+        pytest.skip("the driver is not taken away here: --rebind allows it")
+    device.close()  # these tests are the session's last
+    watching = request.getfixturevalue("witness")
+    watching.close()
+    yield
+    request.config.stash[FOUND] = guard.look(node=request.config.getoption("--npu-node"))
