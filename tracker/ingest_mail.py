@@ -21,6 +21,7 @@ from tracker.errors import TrackerError
 from tracker.git.repository import is_url, open_or_clone
 from tracker.mail.eml import EmlReader
 from tracker.mail.inbox import InboxReader
+from tracker.mail.lore import LoreReader
 from tracker.mail.mbox import MboxReader
 from tracker.mail.relevance import Kept, Passed, Sieve
 from tracker.mail.source import Cursor, MailReader
@@ -44,7 +45,7 @@ def ingest_mail(
     database: Database, settings: SourceSettings, profile: DriverProfile, clones: Path, progress: Progress
 ) -> MailCount:
     """Bring one source up to date. Raises SourceError; what was stored before stays stored."""
-    reader = open_reader(settings, clones)
+    reader = open_reader(settings, clones, profile)
     with database.engine.begin() as connection:
         source_id, cursor = _source_row(connection, settings)
         kept, damaged, wanted = _stored(connection)
@@ -82,8 +83,10 @@ def ingest_mail(
     return MailCount(scanned, new)
 
 
-def open_reader(settings: SourceSettings, clones: Path) -> MailReader:
+def open_reader(settings: SourceSettings, clones: Path, profile: DriverProfile) -> MailReader:
     """The reader for a source's kind."""
+    if settings.kind == "lore":
+        return LoreReader(settings.location, profile, query=settings.query, contact=settings.contact)
     if settings.kind == "public-inbox":
         if is_url(settings.location):
             return InboxReader(open_or_clone(settings.location, clones, settings.name, blobless=False).path)

@@ -6,7 +6,15 @@ import re
 from functools import cached_property
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+# What is asked over the network: the protocols of its location, and an example of one.
+REMOTE_KINDS: dict[str, tuple[tuple[str, ...], str]] = {
+    "lore": (("https", "http"), "https://lore.kernel.org/dri-devel"),
+    "nntp": (("nntps", "nntp"), "nntp://nntp.lore.kernel.org/org.freedesktop.lists.dri-devel"),
+    "pipermail": (("https", "http"), "https://lists.freedesktop.org/archives/dri-devel"),
+    "patchwork": (("https", "http"), "https://patchwork.kernel.org/project/dri-devel"),
+}
 
 
 class SourceSettings(BaseModel):
@@ -15,9 +23,22 @@ class SourceSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str = Field(min_length=1)
-    kind: Literal["mbox", "eml", "public-inbox"]
-    location: str = Field(min_length=1)  # a path or a git URL
+    kind: Literal["mbox", "eml", "public-inbox", "lore", "nntp", "pipermail", "patchwork"]
+    location: str = Field(min_length=1)  # a path or a URL
+    query: str | None = Field(
+        default=None, min_length=1, max_length=2000
+    )  # lore: instead of the driver's own
+    contact: str | None = Field(default=None, pattern=r"^[ -~]{3,200}$")  # told to the servers we ask
     sample: bool = False
+
+    @model_validator(mode="after")
+    def _fits_its_kind(self) -> SourceSettings:
+        schemes, example = REMOTE_KINDS.get(self.kind, ((), ""))
+        if schemes and not self.location.startswith(tuple(f"{scheme}://" for scheme in schemes)):
+            raise ValueError(f'kind = "{self.kind}" takes a location such as {example}')
+        if self.query is not None and self.kind != "lore":
+            raise ValueError('query goes with kind = "lore"; other kinds read everything')
+        return self
 
 
 class TreeSettings(BaseModel):
