@@ -7,6 +7,7 @@ line; where mail or git is missing then, the offline sample (labelled as such ev
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -143,19 +144,19 @@ def synced_in_time(context: typer.Context, name: str) -> str | None:
         value = root.params.get(option)
         if value is not None:
             words += [f"--{option}", str(value)]
-    words += ["track", "sync", "--only", name]
+    words += ["track", "sync", "--json", "--only", name]
     try:
         done = subprocess.run(words, capture_output=True, text=True, timeout=SOURCE_SECONDS, check=False)
     except subprocess.TimeoutExpired:
         return (
             f"not read whole within {SOURCE_SECONDS:.0f} s; `xdnawatch track sync` goes on where it stopped"
         )
-    if done.returncode == ExitCode.FINE:
-        return None
-    lines = [line for line in (done.stderr or done.stdout).splitlines() if line.strip()]
-    return (
-        f"not reached: {lines[-1].strip()[:200]}" if lines else f"not reached (exit code {done.returncode})"
-    )
+    try:
+        (report,) = json.loads(done.stdout)["sources"]
+    except (ValueError, KeyError):
+        lines = [line for line in done.stderr.splitlines() if line.strip()]
+        return f"not reached: {lines[-1].strip()[:200] if lines else f'exit code {done.returncode}'}"
+    return f"not reached: {report['problem']}" if report["problem"] is not None else None
 
 
 def boot(app: AppContext, *, again: bool) -> bool:
