@@ -23,6 +23,7 @@ from tracker.mail.eml import EmlReader
 from tracker.mail.inbox import InboxReader
 from tracker.mail.lore import LoreReader
 from tracker.mail.mbox import MboxReader
+from tracker.mail.nntp import NntpReader
 from tracker.mail.relevance import Kept, Passed, Sieve
 from tracker.mail.source import Cursor, MailReader
 from tracker.progress import Progress
@@ -87,6 +88,8 @@ def open_reader(settings: SourceSettings, clones: Path, profile: DriverProfile) 
     """The reader for a source's kind."""
     if settings.kind == "lore":
         return LoreReader(settings.location, profile, query=settings.query, contact=settings.contact)
+    if settings.kind == "nntp":
+        return NntpReader(settings.location, profile)
     if settings.kind == "public-inbox":
         if is_url(settings.location):
             return InboxReader(open_or_clone(settings.location, clones, settings.name, blobless=False).path)
