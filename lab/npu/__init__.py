@@ -7,5 +7,5 @@ it computes nothing that an AI engine computes, except the test kernels of ``lab
 docs/virtual-npu.md says what it is, what it is not, and how its trace is read.
 """
 
-MODEL_VERSION = "1.0"
+MODEL_VERSION = "1.1"
 """Part of every result's environment: raised whenever an answer the driver can see changes."""

@@ -9,7 +9,7 @@ from typing import Protocol
 from lab.npu.faults import FaultPlan, parse_protocol
 from lab.npu.firmware import Firmware, Surroundings
 from lab.npu.firmware_aie2 import Aie2Firmware
-from lab.npu.firmware_aie4 import Aie4Firmware
+from lab.npu.firmware_aie4 import DOORBELL_PAGE, Aie4Firmware
 from lab.npu.generations import Generation, Register
 from lab.npu.mailbox import I2X_HEAD, IRQ_STATUS, REGISTER_STRIDE, X2I_TAIL, Channel
 from lab.npu.memory import GuestMemory
@@ -109,6 +109,7 @@ class Device:
         places = self._register_places(region, offset, len(data), "write")
         if not places:
             self.registers.write(region, offset, data)
+            self._doorbell_written(region, offset)
             return
         for place in places:
             part = data[place - offset : place - offset + 4]
@@ -151,6 +152,13 @@ class Device:
             self.firmware.serve(channel)
         elif register == I2X_HEAD and not channel.dead:
             channel.host_read()
+
+    def _doorbell_written(self, bar: int, offset: int) -> None:
+        first = self.generation.doorbell_offset
+        if first is None or bar != self.generation.mailbox.sram_bar or offset < first:
+            return
+        if self.firmware is not None:
+            self.firmware.doorbell((offset - first) // DOORBELL_PAGE)
 
     def _mailbox_slot(self, bar: int, offset: int) -> int | None:
         layout = self.generation.mailbox

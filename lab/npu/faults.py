@@ -152,7 +152,7 @@ _KINDS: tuple[FaultKind, ...] = (
     _kind(
         "smu-error",
         "a power controller command fails",
-        "smu-poweroff",
+        "smu-failed",
         _SMU_COMMAND,
         Parameter("response", "integer", 0xFF, "the response word"),
     ),
@@ -162,7 +162,7 @@ _KINDS: tuple[FaultKind, ...] = (
         "SUSPEND is answered but the firmware never shows that it sleeps",
         "the wait-mode error and -110 (since 7.0), none before",
     ),
-    _kind("failed-suspend", "SUSPEND is answered with an error", "suspend-19"),
+    _kind("failed-suspend", "SUSPEND is answered with an error", "suspend"),
     _kind("failed-resume", "RESUME is answered with an error", "resume"),
     _kind(
         "lost-interrupt", "the answer is written but no interrupt is raised", "mbox-timeout or tdr", _on("*")
@@ -184,7 +184,7 @@ _KINDS: tuple[FaultKind, ...] = (
     _kind(
         "async-error",
         "the array reports an error, before the message is handled",
-        "asyncerr, GET_ARRAY HW_LAST_ASYNC_ERR",
+        "async-error, GET_ARRAY HW_LAST_ASYNC_ERR",
         _on("*EXEC*", "on which message"),
         Parameter("row", "integer", 2, "row"),
         Parameter("column", "integer", 1, "column"),
@@ -195,7 +195,7 @@ _KINDS: tuple[FaultKind, ...] = (
     _kind(
         "dma-out-of-range",
         "the device writes to an address that nobody mapped",
-        "an IOMMU fault: a DMAR line behind QEMU's Intel IOMMU, iopf behind AMD's",
+        "io-page-fault where the IOMMU translates (since 7.1), else only the trace's dma-error",
         _on("*EXEC*", "on which message"),
         Parameter("address", "integer", 0xDEAD000, "bus address"),
         Parameter("size", "integer", 4, "bytes, at most 4096"),

@@ -115,6 +115,27 @@ class Firmware(ABC):
     def before(self, request: Request) -> None:
         """Let faults strike that come with a message, before it is handled."""
 
+    def stray(self, name: str) -> None:
+        """Write where nobody mapped anything, when that is planned."""
+        stray = self.around.faults.strike("dma-out-of-range", subject=name)
+        if stray:
+            try:
+                data = b"\xee" * stray.integer("size")
+                self.around.memory.write_beyond(stray.integer("address"), data)
+            except DmaError as failure:
+                self.dma_failed("dma-out-of-range", failure)
+
+    def spurious(self, name: str, vector: int) -> None:
+        """Raise an interrupt without cause, when that is planned."""
+        spurious = self.around.faults.strike("spurious-interrupt", subject=name)
+        if spurious:
+            for _ in range(spurious.integer("times")):
+                self.around.interrupt(vector)
+
+    def doorbell(self, page: int) -> None:
+        """User space wrote to a doorbell page, counted from the first; most generations have none."""
+        self.around.trace.gap("unknown-register", doorbell=page)
+
     def answer(self, channel: Channel, message: Message, name: str) -> None:
         """Send an answer, with the faults and delays that are planned for it."""
         faults = self.around.faults
@@ -237,7 +258,4 @@ class Firmware(ABC):
             size=len(data) - MESSAGE_HEADER.size,
             payload=data[MESSAGE_HEADER.size :][:PAYLOAD_SHOWN].hex(),
         )
-        spurious = faults.strike("spurious-interrupt", subject=name)
-        if spurious:
-            for _ in range(spurious.integer("times")):
-                self.around.interrupt(channel.vector)
+        self.spurious(name, channel.vector)

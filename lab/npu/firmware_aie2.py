@@ -86,13 +86,7 @@ class Aie2Firmware(Firmware):
 
     def before(self, request: Request) -> None:
         faults, name = self.around.faults, request.kind.name
-        stray = faults.strike("dma-out-of-range", subject=name)
-        if stray:
-            try:
-                data = b"\xee" * stray.integer("size")
-                self.around.memory.write_beyond(stray.integer("address"), data)
-            except DmaError as failure:
-                self.dma_failed("dma-out-of-range", failure)
+        self.stray(name)
         error = faults.strike("async-error", subject=name)
         if error:
             self._raise_async_error(error)

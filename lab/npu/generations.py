@@ -104,6 +104,7 @@ class Generation:
     psp: PspRegisters | None = None
     smu: SmuRegisters | None = None
     device_revision: int = 0  # the fuse revision of GET_DEV_REVISION, 0: not answered
+    doorbell_offset: int | None = None  # of the first context's doorbell page in the SRAM BAR (AIE4)
 
 
 _NPU1 = Generation(
@@ -219,6 +220,7 @@ _NPU3VF = Generation(
         alive_offset=None,
         slots=(0,),
     ),
+    doorbell_offset=0x20000,
 )
 
 GENERATIONS: Mapping[str, Generation] = {

@@ -137,7 +137,7 @@ AIE2: tuple[MessageKind, ...] = (
 AIE4: tuple[MessageKind, ...] = (
     MessageKind(0x30001, "CREATE_PARTITION", _M, ("<II",), "<II"),
     MessageKind(0x30002, "DESTROY_PARTITION", _M, ("<I",), "<I"),
-    MessageKind(0x30003, "CREATE_HW_CONTEXT", _M, ("<5IBBH",), "<4I"),
+    MessageKind(0x30003, "CREATE_HW_CONTEXT", _M, ("<6I",), "<4I"),
     MessageKind(0x30004, "DESTROY_HW_CONTEXT", _M, ("<I", "<II"), "<I"),
     MessageKind(0x30006, "AIE_TILE_INFO", _M, ("<I",), _TILE_INFO),
     MessageKind(0x30007, "AIE_VERSION_INFO", _M, ("<I",), "<IHH"),
@@ -148,7 +148,10 @@ MESSAGES: Mapping[Family, Mapping[int, MessageKind]] = {
     "aie4": {kind.opcode: kind for kind in AIE4},
 }
 
-MESSAGE_NAMES = frozenset(kind.name for kind in (*AIE2, *AIE4))
+QUEUE_COMMAND = "EXEC_BUF"
+"""A packet of an AIE4 host queue: no message, but faults of commands name it like one."""
+
+MESSAGE_NAMES = frozenset({*(kind.name for kind in (*AIE2, *AIE4)), QUEUE_COMMAND})
 EXECUTION_NAMES = frozenset(
     {"EXECUTE_BUFFER_CF", "EXEC_DPU", "CHAIN_EXEC_BUFFER_CF", "CHAIN_EXEC_DPU", "CHAIN_EXEC_NPU"}
 )
