@@ -20,7 +20,8 @@ from sqlalchemy import select
 from db.database import Database
 from db.run_tables import Environment, Finding, Kernel, Result, Run
 from db.run_tables import Machine as MachineRow
-from harness.bisect.record import Judgement, Subject, writing
+from harness.bisect.locks import writing
+from harness.bisect.record import Judgement, Subject
 from harness.bisect.search import Verdict
 from harness.errors import HarnessError
 from harness.evidence import Evidence

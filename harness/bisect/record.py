@@ -6,10 +6,8 @@ questions, judgements and steps are plain values.
 
 from __future__ import annotations
 
-import fcntl
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -23,13 +21,11 @@ from db.base import utc_now
 from db.database import Database, WriterBusyError
 from db.mail_tables import Change
 from db.run_tables import Campaign, CampaignStep
+from harness.bisect.locks import CampaignBusyError, leading, writing
 from harness.bisect.origin import find_change
 from harness.bisect.search import Answer, History, Outcome, Search, Verdict
 from harness.errors import HarnessError
 
-#: Longest wait for another command that writes, in seconds; a campaign lasts long and writes rarely.
-WRITER_WAIT = 60.0
-WRITER_POLL = 0.2
 UNFINISHED = ("running", "interrupted")
 
 
@@ -37,10 +33,6 @@ class CampaignError(HarnessError):
     """What was asked cannot be searched; the text names the cause and the next step."""
 
     exit_code: ClassVar[int] = 2
-
-
-class CampaignBusyError(HarnessError):
-    """Another process takes this campaign's steps."""
 
 
 @dataclass(frozen=True)
@@ -128,42 +120,20 @@ class Report:
     steps: tuple[Step, ...]
 
 
-@contextmanager
-def writing(database: Database) -> Iterator[Session]:
-    """One transaction under the single-writer lock, which is held for that long only.
-
-    Raises WriterBusyError when another command writes for longer than WRITER_WAIT.
-    """
-    deadline = time.monotonic() + WRITER_WAIT
-    with ExitStack() as stack:
-        while True:
-            try:
-                stack.enter_context(database.writer("bisect"))
-                break
-            except WriterBusyError:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(WRITER_POLL)
-        with database.session() as session, session.begin():
-            yield session
-
-
-@contextmanager
-def leading(folder: Path, campaign_id: str) -> Iterator[None]:
-    """Be the only process that takes this campaign's steps; the lock dies with the process.
-
-    Raises CampaignBusyError when another one does.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / f"{campaign_id}.lock").open("w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise CampaignBusyError(
-                f"another process is at work on campaign {campaign_id}; "
-                f"`xdnawatch bisect show {campaign_id}` tells how far it is"
-            ) from error
-        yield
+def settle_dead(database: Database, folder: Path) -> None:
+    """Mark campaigns whose process was killed as interrupted; a later command does it when others write."""
+    with database.session() as session:
+        running = session.scalars(select(Campaign.id).where(Campaign.state == "running")).all()
+    dead = []
+    for campaign_id in running:
+        with suppress(CampaignBusyError), leading(folder, campaign_id):
+            dead.append(campaign_id)
+    if not dead:
+        return
+    with suppress(WriterBusyError), writing(database, wait=0.0) as session:
+        for campaign in session.scalars(select(Campaign).where(Campaign.id.in_(dead))):
+            campaign.state = "interrupted"
+            campaign.reason = f"its process was killed; `xdnawatch bisect resume {campaign.id}` goes on"
 
 
 def open_campaign(database: Database, question: Question, search: Search) -> tuple[str, bool]:

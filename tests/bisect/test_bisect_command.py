@@ -12,7 +12,8 @@ import pytest
 
 from db.database import Database
 from harness.bisect.campaign import run_campaign
-from harness.bisect.record import Judgement, Question, Subject, leading, open_campaign
+from harness.bisect.locks import leading
+from harness.bisect.record import Judgement, Question, Subject, open_campaign, set_state
 from harness.bisect.search import Halving, Verdict
 from xdnawatch.cli import main
 
@@ -125,6 +126,20 @@ def test_an_interrupted_campaign_says_so(tmp_path: Path, xdnawatch: Program) -> 
     assert shown.returncode == 0
     assert "interrupted: " in shown.stdout
     assert "3 steps" in shown.stdout
+
+
+def test_a_campaign_whose_process_was_killed_is_not_called_running(
+    tmp_path: Path, xdnawatch: Program
+) -> None:
+    campaign_id = fill(tmp_path, stop=3)
+    database = Database(f"sqlite:///{tmp_path / 'data' / 'xdnawatch.db'}")
+    set_state(database, campaign_id, "running", "")  # as kill -9 leaves it
+    database.close()
+    with leading(tmp_path / "data" / "campaigns", campaign_id):
+        led = json.loads(xdnawatch("bisect", "show", campaign_id, "--json").stdout)
+    left = json.loads(xdnawatch("bisect", "show", campaign_id, "--json").stdout)
+    assert (led["state"], left["state"]) == ("running", "interrupted")
+    assert f"bisect resume {campaign_id}" in left["reason"]
 
 
 def test_a_campaign_has_one_leader(tmp_path: Path, xdnawatch: Program) -> None:

@@ -15,17 +15,18 @@ from rich.table import Table
 
 from harness.bisect.campaign import Watch, run_campaign
 from harness.bisect.judge import KernelSource, RunJudge
+from harness.bisect.locks import leading
 from harness.bisect.record import (
     CampaignError,
     Question,
     Report,
     Step,
     Subject,
-    leading,
     list_reports,
     load_question,
     load_report,
     open_campaign,
+    settle_dead,
 )
 from harness.bisect.search import Ask, Halving, Outcome, steps_bound
 from harness.bisect.subjects import DriverCommits, ReleasedKernels, check_test, commit_range, kernel_range
@@ -85,6 +86,7 @@ def bisect(
     Each step makes one candidate, boots it once and runs the one test. Both ends are verified first, the
     culprit and its parent are run a second time. Interrupted, the same command goes on where it was.
     """
+    settle_dead(current(context).database, current(context).data / "campaigns")
     if context.invoked_subcommand is not None:
         return
     if test is None or good is None or bad is None:
