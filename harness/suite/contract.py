@@ -105,8 +105,8 @@ def command(
     Its standard output carries event lines only; everything else goes to standard error. ``tests`` are ids
     as in the events ("test_query.py::test_aie_version"), none means all. ``pm`` adds the tests that wait for
     the device to sleep, ``crash`` those that are known to kill some kernels (they run last), ``stress``
-    races, unbinding, reloading and resets, ``fuzz`` random programs for so many seconds; ``seed`` begins both. Exit
-    status is pytest's: 0 all passed or skipped, 1 a test failed, 2..5 no verdict.
+    races, unbinding, reloading and resets, ``fuzz`` random programs for so many seconds; ``seed`` begins
+    both. Exit status is pytest's: 0 all passed or skipped, 1 a test failed, 2..5 no verdict.
     """
     folder = PurePosixPath(root)
     where = folder / TESTS

@@ -224,10 +224,11 @@ def _state(world: World, parameter: int, value: int) -> None:
 
 Choice = tuple[int, ...]
 KIND: Choice = (1, 1, 1, 3, 3, 3, 4, 0, 5)
+QOS: Choice = (*[0] * 24, 1, 60, 0x7FFFFFFF, 0xFFFFFFFF)  # most wishes that can be met ask for nothing
 PLACE: Choice = (*range(12), 0x7FFF0000)
 # call -> (weight, what each of its numbers is chosen from)
-CALLS: Mapping[str, tuple[Callable[..., None], int, tuple[Choice, ...]]] = {
-    "heap": (_heap, 2, ()),
+CALLS: Mapping[str, tuple[Callable[..., None], float, tuple[Choice, ...]]] = {
+    "heap": (_heap, 0.4, ()),
     "create": (_create, 6, (KIND, SIZES)),
     "wrap": (_wrap, 2, ((4096, 8192, 65536, 4095, 1 << 44), (1, 2, 8, 9, 1000), (4096, 0, 1 << 20))),
     "map": (_map, 4, (PLACE, (4096, 8192, 65536, 1 << 20), (0, 0, 0, 4096, 1 << 30))),
@@ -242,7 +243,7 @@ CALLS: Mapping[str, tuple[Callable[..., None], int, tuple[Choice, ...]]] = {
     "context": (
         _context,
         5,
-        ((4, 4, 4, 8, 16, 0, 3, 0xFFFFFFFF), (0x200, 0x100, 0, 0xFFFFFFFF), *[EDGES] * 5),
+        ((4, 4, 4, 8, 16, 0, 3, 0xFFFFFFFF), (0x200, 0x100, 0, 0xFFFFFFFF), *[QOS] * 5),
     ),
     "destroy": (_destroy, 3, (PLACE,)),
     "configure": (_configure, 5, (PLACE, PLACE, (1, 1, 1, 2, 32, 33, 0))),

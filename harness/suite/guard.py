@@ -29,7 +29,8 @@ GENERATIONS: dict[tuple[int, int], str] = {
     (0x1B0C, 0x10): "npu3a-vf",
 }
 FIRMWARE = {"npu1": "1502_00", "npu4": "17f0_10", "npu5": "17f0_11", "npu6": "17f0_10"}
-AIE2 = frozenset(FIRMWARE)  # the generations whose ioctls the suite tests
+AIE2 = frozenset(FIRMWARE)  # the generations with mailbox contexts
+AIE4_VF = frozenset({"npu3-vf", "npu3a-vf"})  # with host queues: commands bypass the driver
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,9 @@ class Witness:
 
     def __init__(self, found: guard.Found, log: kmsg.KernelLog | None) -> None:
         usable = not found.missing and found.node and found.driver and found.driver[2] >= 1
-        # before 6.18 the driver cannot list contexts by GET_ARRAY
+        if found.pci and found.pci.generation in guard.AIE4_VF:
+            usable = False
+        # before 6.18, and of AIE4, the driver cannot list contexts by GET_ARRAY
         self._device = Device(found.node) if usable and found.node else None
         self._log = log
         self._contexts = self._mine()

@@ -265,3 +265,9 @@ def test_suite_imports_nothing_but_itself_pytest_and_the_standard_library() -> N
             for module in modules:
                 assert module.split(".")[0] in allowed, f"{name} imports {module}"
                 assert not module.startswith("harness") or module.startswith("harness.suite"), name
+
+
+def test_what_was_asked_for_is_in_the_command() -> None:
+    words = contract.command("/root/x", "n", crash=True, stress=True, fuzz=90.0, seed=7)
+    assert {"--crash", "--stress", "--fuzz=90", "--seed=7"} <= set(words)
+    assert not {word for word in contract.command("/root/x", "n") if word.startswith(("--fuzz", "--stress"))}

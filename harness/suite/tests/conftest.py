@@ -25,6 +25,7 @@ KERNEL_LOG = pytest.StashKey[kmsg.KernelLog | None]()
 MARKERS = (
     "bare: runs also where the device cannot be tested",
     "root: needs root",
+    "host_queue: for AIE4 virtual functions, which take nothing else",
     "first: runs before the others, while the device is as its probe left it",
     "pm: waits for the device to sleep; only with --pm",
     "slow: takes seconds",
@@ -91,12 +92,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Skip what this machine cannot run, each with its reason."""
     found = config.stash[FOUND]
     reasons = [f"{piece.kind}: {piece.message}" for piece in found.missing]
-    if not reasons and found.pci and found.pci.generation not in guard.AIE2:
-        reasons = [f"generation: the suite tests AIE2 devices, this is {found.pci.generation}"]
+    generation = found.pci.generation if found.pci else ""
     items.sort(key=_rank)
     for item in items:
+        other = (generation in guard.AIE4_VF) != bool(item.get_closest_marker("host_queue"))
         if reasons and not item.get_closest_marker("bare"):
             item.add_marker(pytest.mark.skip(reason=contract.ENVIRONMENT_PREFIX + "; ".join(reasons)))
+        elif other and not item.get_closest_marker("bare"):
+            item.add_marker(pytest.mark.skip(reason=f"generation: not a test of {generation}"))
         elif item.get_closest_marker("pm") and not config.getoption("--pm"):
             item.add_marker(pytest.mark.skip(reason="not asked for: --pm"))
         elif item.get_closest_marker("crash") and not config.getoption("--crash"):
