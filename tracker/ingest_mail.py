@@ -24,6 +24,8 @@ from tracker.mail.inbox import InboxReader
 from tracker.mail.lore import LoreReader
 from tracker.mail.mbox import MboxReader
 from tracker.mail.nntp import NntpReader
+from tracker.mail.patchwork import PatchworkReader
+from tracker.mail.pipermail import PipermailReader
 from tracker.mail.relevance import Kept, Passed, Sieve
 from tracker.mail.source import Cursor, MailReader
 from tracker.progress import Progress
@@ -90,6 +92,10 @@ def open_reader(settings: SourceSettings, clones: Path, profile: DriverProfile) 
         return LoreReader(settings.location, profile, query=settings.query, contact=settings.contact)
     if settings.kind == "nntp":
         return NntpReader(settings.location, profile)
+    if settings.kind == "pipermail":
+        return PipermailReader(settings.location, contact=settings.contact)
+    if settings.kind == "patchwork":
+        return PatchworkReader(settings.location, profile, contact=settings.contact)
     if settings.kind == "public-inbox":
         if is_url(settings.location):
             return InboxReader(open_or_clone(settings.location, clones, settings.name, blobless=False).path)

@@ -61,6 +61,10 @@ class Spool:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """The file goes away."""
+        self.close()
+
+    def close(self) -> None:
+        """The file goes away."""
         self._file.close()
 
     def __len__(self) -> int:
