@@ -135,6 +135,7 @@ def command(
         *(word for name in UNUSED_PLUGINS for word in ("-p", f"no:{name}")),
         "--strict-markers",
         "--tb=short",
+        "--assert=plain",  # harness.suite.explain says what was compared
         "-q",
         "--event-fd=1",
         *extra,

@@ -24,6 +24,7 @@ from pathlib import Path
 import pytest
 
 from harness.suite import contract
+from harness.suite.explain import explain
 
 EXPECTATION = "expectation"  # user property that carries one row of the release table
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
@@ -153,6 +154,12 @@ class Reporter:
                 deselected=self.deselected,
                 more=start + part < len(rows),
             )
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_makereport(self, call: pytest.CallInfo[None]) -> None:
+        words = explain(call.excinfo.value) if call.excinfo else ""
+        if call.excinfo and words:
+            call.excinfo.value.args = (words,)
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
         name = self._name(nodeid)
