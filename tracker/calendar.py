@@ -7,10 +7,12 @@ v6.18-rc1).
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import total_ordering
+from importlib.resources import files
 
 # "v7.1", "v7.1-rc3", "v7.1.4", "v2.6.39-rc1".
 _TAG = re.compile(r"^v(\d{1,3})\.(\d{1,4})(?:\.(\d{1,4}))?(?:\.(\d{1,4}))?(?:-rc(\d{1,3}))?$")
@@ -18,9 +20,14 @@ _TAG = re.compile(r"^v(\d{1,3})\.(\d{1,4})(?:\.(\d{1,4}))?(?:\.(\d{1,4}))?(?:-rc
 _DATED = re.compile(r"^[A-Za-z][\w.-]*?-(\d{4})-?(\d\d)-?(\d\d)(?:-(\d+))?$")
 _FINAL = 10_000  # a final release comes after all of its -rc
 
-# The version that follows, where it is not "minor + 1" (kernel.org tags): the rule since 4.x is that
-# minor 19 is followed by the next major, but 4.20 existed.
-NEXT_VERSION = {"2.6.39": "3.0", "3.19": "4.0", "4.19": "4.20", "4.20": "5.0"}
+# The version that follows, where it is not "minor + 1", with the source of each in the data file: the rule
+# since 4.x is that minor 19 is followed by the next major, but 4.20 existed.
+NEXT_VERSION: dict[str, str] = {
+    before: after
+    for before, (after, _source) in json.loads(
+        files("tracker").joinpath("data/releases.json").read_text("utf-8")
+    )["versions"].items()
+}
 
 
 @total_ordering
