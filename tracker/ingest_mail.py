@@ -20,6 +20,7 @@ from db.mail_tables import Message, Source
 from tracker.errors import TrackerError
 from tracker.git.repository import is_url, open_or_clone
 from tracker.mail.eml import EmlReader
+from tracker.mail.epochs import is_single_repository, update_mirror
 from tracker.mail.inbox import InboxReader
 from tracker.mail.lore import LoreReader
 from tracker.mail.mbox import MboxReader
@@ -97,6 +98,10 @@ def open_reader(settings: SourceSettings, clones: Path, profile: DriverProfile) 
     if settings.kind == "patchwork":
         return PatchworkReader(settings.location, profile, contact=settings.contact)
     if settings.kind == "public-inbox":
+        if settings.location.startswith(("https://", "http://")) and not is_single_repository(
+            settings.location
+        ):
+            return InboxReader(update_mirror(settings.location, clones, settings.name))
         if is_url(settings.location):
             return InboxReader(open_or_clone(settings.location, clones, settings.name, blobless=False).path)
         return InboxReader(Path(settings.location).expanduser())
