@@ -116,6 +116,8 @@ def _rank(item: pytest.Item) -> int:
     """What needs the device untouched goes first, what may end the kernel last."""
     if item.get_closest_marker("first"):
         return 0
+    if item.get_closest_marker("last") and item.get_closest_marker("crash"):
+        return 5  # nobody is served after it, not even the session's end
     if item.get_closest_marker("stress") or item.get_closest_marker("fuzz"):
         return 4
     if item.get_closest_marker("last"):
