@@ -26,7 +26,7 @@ from lab.virtual.qemu_install import find_qemu
 from lab.virtual.qmp import Qmp
 from lab.workfolder import work_folder
 
-GENERATIONS = ("npu1", "npu4", "npu5", "npu6")
+GENERATIONS = ("npu1", "npu4", "npu5", "npu6", "npu3vf")
 POLL = 0.1  # seconds between looks at a guest that boots
 ENDING = 1.0  # seconds between the loss of a connection and the end of QEMU that caused it
 BANNER_TIMEOUT = 1.5  # seconds for "SSH-"; QEMU's network accepts a connection before the guest listens
