@@ -16,6 +16,7 @@ from rich.text import Text
 from tracker import answers
 from tracker.answers import ChangeLine
 from tracker.sync import SyncReport, sync
+from xdnawatch.cli import track_more
 from xdnawatch.cli.context import AppContext, JsonFlag, current
 from xdnawatch.errors import ExitCode, UsageError
 
@@ -26,6 +27,7 @@ app = typer.Typer(
     epilog="States: posted, reviewed, changes-requested, superseded, applied (in a maintainer's tree), "
     "queued (linux-next or pulled), landed (mainline), released, reverted, dropped.",
 )
+track_more.register(app)
 
 STATE_STYLE = {
     "released": "green", "landed": "green", "queued": "cyan", "applied": "cyan", "reviewed": "blue",

@@ -1,0 +1,91 @@
+"""`xdnawatch track stable|where|abi|digest`: stable branches, "which kernel has this?", the ABI, the week."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from tracker.backports import STATES, Backport
+from tracker.errors import NoSuchChangeError
+from tracker.stable import StableAnswer, stable
+from xdnawatch.cli.context import JsonFlag, current
+from xdnawatch.errors import UsageError
+
+BACKPORT_STYLE = {
+    "present": "green", "queued": "cyan", "missing": "red", "failed": "red", "reverted": "yellow",
+    "not-needed": "dim", "unknown": "dim",
+}  # fmt: skip
+QUIET = frozenset({"not-needed", "unknown"})
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to `xdnawatch track`."""
+    app.command("stable")(stable_command)
+
+
+def stable_command(
+    context: typer.Context,
+    branch: Annotated[
+        str | None, typer.Option(help="Only this branch: a tree's name, or its release as 6.18.")
+    ] = None,
+    change: Annotated[str | None, typer.Option(help="Only this change: its slug.")] = None,
+    state: Annotated[str | None, typer.Option(help="Only this state: " + ", ".join(STATES) + ".")] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Also what no branch needs, and branches that have ended.")
+    ] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Show what the stable branches carry, what waits, and which fixes they lack.
+
+    A fix is missing where the branch has the commit its Fixes: names, or where Cc: stable asks for it.
+    Branches are the trees of role "stable" in the settings.
+
+    [bold]Example[/bold]: xdnawatch track stable --branch 6.18 --state missing
+    """
+    here = current(context)
+    if state is not None and state not in STATES:
+        raise UsageError(f"{state!r} is no state; the states are {', '.join(STATES)}")
+    found = stable(here.database, branch=branch, change=change)
+    if not found.branches:
+        wanted = f"no stable branch is called {branch!r}" if branch else "no stable branch is followed"
+        raise NoSuchChangeError(f'{wanted}; add a [[tree]] with role = "stable" and run `track sync`')
+    if as_json:
+        answer = found.to_json()
+        if state is not None:
+            answer["backports"] = [one for one in answer["backports"] if one["state"] == state]
+        here.emit(answer)
+        return
+    rows = _shown(found, state, everything=everything)
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for column in ("branch", "state", "update", "title", "why"):
+        table.add_column(column, no_wrap=column in ("branch", "state", "update"), overflow="fold")
+    for one in rows:
+        table.add_row(
+            Text(one.branch),
+            Text(one.state, style=BACKPORT_STYLE[one.state]),
+            one.version or "",
+            Text(one.title),
+            Text(one.evidence[0] if one.evidence else one.rule, style="dim"),
+        )
+    here.out.print(table)
+    for bug in found.only_here:
+        fixed = f"fixed in {bug.fixed}" if bug.fixed else "not fixed there yet"
+        text = f"\nonly in {bug.branch}: {bug.cause!r} brought a bug in {bug.since or 'no update yet'}, "
+        here.out.print(Text(f"{text}{fixed} by {bug.title!r}", style="yellow"))
+    for name in found.ended:
+        here.note(f"{name} had no update for long and is taken for ended" + ("" if everything else "; --all"))
+    here.note(f"{len(rows)} of {sum(not one.inherited for one in found.backports)} answers")
+
+
+def _shown(found: StableAnswer, state: str | None, *, everything: bool) -> list[Backport]:
+    return [
+        one
+        for one in found.backports
+        if not one.inherited
+        and (state is None or one.state == state)
+        and (everything or state is not None or one.state not in QUIET)
+        and (everything or one.branch not in found.ended)
+    ]
