@@ -8,9 +8,11 @@ interrupted costs nothing. So the command can be killed at any time and started 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import Literal
 
 from sqlalchemy import select
@@ -23,17 +25,25 @@ from harness.verdict import JUDGED, RunVerdict
 
 RUNNING = "running"  # the kernel of a machine that shows only what it runs now
 
-Action = Literal["run", "done", "given-up"]
+Action = Literal["run", "done", "given-up", "not-applicable"]
 TRIED_IN_VAIN = frozenset({RunVerdict.INFRASTRUCTURE, RunVerdict.ENVIRONMENT, RunVerdict.WRONG_KERNEL})
+
+
+# The first release whose driver knows a generation, where that is later than the oldest kernel of the lab:
+# AIE4 functions came with c02697cb9388 (7.2).
+DRIVER_SINCE = {"npu3vf": (7, 2)}
+LEADING_NUMBERS = re.compile(r"^(\d+)\.(\d+)")  # "7.0.13", "7.3~rc7"
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One machine with one kernel. ``model``: the version of a simulated device, None for a real one."""
+    """One machine with one kernel. ``model``: the version of a simulated device, None for a real one;
+    ``generation``: of its NPU, None where nobody knows."""
 
     machine: str
     kernel: str
     model: str | None = None
+    generation: str | None = None
 
 
 @dataclass(frozen=True)
@@ -59,16 +69,30 @@ class Planned:
     run: str | None = None  # the run that decided
 
 
-def cells(settings: NightlySettings, boots: Iterable[tuple[str, bool, str | None]]) -> list[Cell]:
+def cells(
+    settings: NightlySettings,
+    boots: Iterable[tuple[str, bool, str | None]],
+    generations: Mapping[str, str | None] = MappingProxyType({}),
+) -> list[Cell]:
     """Every cell of the matrix: machine by machine, kernels in the order of the settings.
 
     ``boots``: for each machine its name, whether it boots candidates, and its device model's version.
+    ``generations``: of the machines' NPUs, by the machines' names.
     """
     found = []
     for name, boots_candidates, model in boots:
         kernels = settings.kernels if boots_candidates else (RUNNING,)
-        found += [Cell(name, kernel, model) for kernel in kernels]
+        found += [Cell(name, kernel, model, generations.get(name)) for kernel in kernels]
     return found
+
+
+def driver_too_old(cell: Cell) -> str | None:
+    """Why this kernel's driver cannot know this machine's NPU, None when it may."""
+    first = DRIVER_SINCE.get(cell.generation or "")
+    numbers = LEADING_NUMBERS.match(cell.kernel)
+    if first is None or numbers is None or (int(numbers[1]), int(numbers[2])) >= first:
+        return None
+    return f"amdxdna knows {cell.generation} since {first[0]}.{first[1]}"
 
 
 def plan(
@@ -86,6 +110,9 @@ def plan(
 def _plan_cell(
     cell: Cell, past: Sequence[PastRun], suite_digest: str, settings: NightlySettings, now: datetime
 ) -> Planned:
+    too_old = driver_too_old(cell)
+    if too_old is not None:
+        return Planned(cell, "not-applicable", too_old)
     same = sorted(
         (
             run

@@ -134,3 +134,15 @@ def test_stored_runs_are_the_past_of_the_matrix(
         [cell], list(runs.values()), suite_digest="digest", settings=SETTINGS, now=datetime.now(UTC)
     )
     assert entry.action == "done"
+
+
+@pytest.mark.parametrize(
+    ("kernel", "action"),
+    [("6.18.15", "not-applicable"), ("7.1.13", "not-applicable"), ("7.2.12", "run"), ("7.3~rc7", "run")],
+)
+def test_a_kernel_whose_driver_does_not_know_the_device_is_not_run(kernel: str, action: str) -> None:
+    settings = NightlySettings(machines=("virtual-npu3vf",), kernels=(kernel,))
+    (cell,) = cells(settings, [("virtual-npu3vf", True, "1.1")], {"virtual-npu3vf": "npu3vf"})
+    entry = planned(cell=cell, settings=settings)
+    assert entry.action == action
+    assert ("7.2" in entry.reason) == (action == "not-applicable")

@@ -69,6 +69,7 @@ def nightly(
                 (name, found.boots_candidates, MODEL_VERSION if found.simulated else None)
                 for name, found in machines.items()
             ],
+            {name: found.generation for name, found in machines.items()},
         )
         if not wanted:
             raise UsageError("the matrix has no kernels: name some in [nightly] of xdnawatch.toml")
@@ -183,5 +184,7 @@ def row(entry: Planned, evidence: Evidence | None, problem: str | None) -> dict[
         }
     if problem is not None:
         return {**facts, "verdict": "none", "reason": problem, "run": None}
-    verdict = "none" if entry.action != "done" else entry.reason.split(" ", 1)[0]
+    verdict: str = entry.action if entry.action == "not-applicable" else "none"
+    if entry.action == "done":
+        verdict = entry.reason.split(" ", 1)[0]
     return {**facts, "verdict": verdict, "reason": entry.reason, "run": entry.run}
