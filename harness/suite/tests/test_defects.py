@@ -23,6 +23,7 @@ ANY_TIME = (
     ("debug_buffer_orphan", "a debug buffer stays with a context that is gone"),
     ("command_without_arguments", "a START_CU with too many words completes without its arguments"),
     ("unsent_command", "a command that cannot be sent ends with success and state NEW"),
+    ("context_leak", "a context whose power level cannot be set stays when its creation fails"),
     ("hang_deadlock", "a call behind four hung commands keeps the recovery from its lock"),
     ("lost_after_timeout", "after a timeout commands are waited for successfully and never run"),
 )
