@@ -23,7 +23,7 @@ class SourceSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str = Field(min_length=1)
-    kind: Literal["mbox", "eml", "public-inbox", "lore", "nntp", "pipermail", "patchwork"]
+    kind: Literal["mbox", "eml", "public-inbox", "lore", "nntp", "pipermail", "patchwork", "debian-changelog"]
     location: str = Field(min_length=1)  # a path or a URL
     query: str | None = Field(
         default=None, min_length=1, max_length=2000

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, select
 
 from db.base import utc_now
 from db.database import Database
+from db.distribution_tables import ListedTitle, Upload
 from db.git_tables import Commit, Landing, Match, Tag, Tree
 from db.mail_tables import Change, Message, Source
 from tracker.backports import (
@@ -115,6 +116,15 @@ def read_branches(connection: Connection, *, sample: bool) -> list[Branch]:
     ):
         if (version := parse_tag(name)) is not None:
             tags[tree_id].append((version, name, date))
+    listed: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    for title, update in connection.execute(
+        select(ListedTitle.title, ListedTitle.version)
+        .join(Upload, Upload.id == ListedTitle.upload_id)
+        .join(Source, Source.id == Upload.source_id)
+        .where(Source.sample == sample)
+    ):
+        if (version := parse_tag(f"v{update}")) is not None:
+            listed[version.window].append((title, update))
     found = []
     trees = connection.execute(
         select(Tree.id, Tree.name)
@@ -134,6 +144,7 @@ def read_branches(connection: Connection, *, sample: bool) -> list[Branch]:
                 newest[1] if newest else None,
                 newest[2] if newest else None,
                 tuple(commits[tree_id]),
+                tuple(listed[base]),
             )
         )
     return sorted(found, key=lambda one: (window_key(one.base), one.name), reverse=True)

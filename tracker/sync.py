@@ -16,6 +16,7 @@ from db.base import utc_now
 from db.database import Database
 from tracker.derive import DeriveReport, derive_answers
 from tracker.errors import TrackerError
+from tracker.ingest_debian import ingest_changelog
 from tracker.ingest_git import ingest_git, note_tree_problem
 from tracker.ingest_mail import ingest_mail, note_problem
 from tracker.progress import Progress, Silent
@@ -104,6 +105,10 @@ def _one_source(
     database: Database, source: SourceSettings, profile: DriverProfile, clones: Path, progress: Progress
 ) -> SourceReport:
     def work() -> SourceReport:
+        if source.kind == "debian-changelog":
+            read = ingest_changelog(database, source, profile, progress)
+            progress.finish(f"{source.name}: {read.uploads} uploads, {read.new} new")
+            return SourceReport(source.name, source.kind, read.uploads, read.new)
         count = ingest_mail(database, source, profile, clones, progress)
         progress.finish(f"{source.name}: {count.scanned} mails read, {count.new} new of the driver")
         return SourceReport(source.name, source.kind, count.scanned, count.new)
