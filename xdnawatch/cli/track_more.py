@@ -11,6 +11,7 @@ from rich.text import Text
 from tracker.backports import STATES, Backport
 from tracker.errors import NoSuchChangeError
 from tracker.stable import StableAnswer, stable
+from tracker.where import where
 from xdnawatch.cli.context import JsonFlag, current
 from xdnawatch.errors import UsageError
 
@@ -18,12 +19,14 @@ BACKPORT_STYLE = {
     "present": "green", "queued": "cyan", "missing": "red", "failed": "red", "reverted": "yellow",
     "not-needed": "dim", "unknown": "dim",
 }  # fmt: skip
+CARRY_STYLE = {"yes": "green", "queued": "cyan", "forecast": "cyan", "no": "red", "unknown": "dim"}
 QUIET = frozenset({"not-needed", "unknown"})
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands to `xdnawatch track`."""
     app.command("stable")(stable_command)
+    app.command("where")(where_command)
 
 
 def stable_command(
@@ -78,6 +81,38 @@ def stable_command(
     for name in found.ended:
         here.note(f"{name} had no update for long and is taken for ended" + ("" if everything else "; --all"))
     here.note(f"{len(rows)} of {sum(not one.inherited for one in found.backports)} answers")
+
+
+def where_command(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="A commit id, a title or part of one, a slug or a message id.")],
+    as_json: JsonFlag = False,
+) -> None:
+    """Answer "which kernel has this?": mainline, other trees, stable branches, distributions.
+
+    Distributions are the sources of kind "debian-changelog" in the settings; the newest kernel of each
+    suite is judged by the release it is made from.
+
+    [bold]Example[/bold]: xdnawatch track where "Prevent ubuf size overflow"
+    """
+    here = current(context)
+    found = where(here.database, name)
+    if as_json:
+        here.emit(found.to_json())
+        return
+    here.out.print(Text(found.title, style="bold"))
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for column in ("where", "has it", "since", "date", "why"):
+        table.add_column(column, no_wrap=column != "why", overflow="fold")
+    for one in found.carriers:
+        table.add_row(
+            Text(one.name),
+            Text(one.carries, style=CARRY_STYLE[one.carries]),
+            one.since or "-",
+            f"{one.date:%Y-%m-%d}" if one.date else "-",
+            Text(one.why, style="dim"),
+        )
+    here.out.print(table)
 
 
 def _shown(found: StableAnswer, state: str | None, *, everything: bool) -> list[Backport]:
