@@ -11,8 +11,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 
+from tracker.applied_history import AppliedCase
 from tracker.forecast import LAST_RC, WEEK, Milestone, forecast_dates, sunday
 from tracker.release_facts import Holiday, TagDay
+from tracker.window_forecast import Ledger, forecast_window, situation
 
 BINS = 10  # of the reliability table
 TARGETS = ("next tag", "release", "next -rc1", "next release")
@@ -170,6 +172,68 @@ def calibrate(what: str, said: Iterable[tuple[float, bool]]) -> Calibration:
             )
             for number, inside in sorted(bins.items())
         ),
+    )
+
+
+@dataclass(frozen=True)
+class WindowScore:
+    """Cases of one tree family; ``named`` are those whose branch the notice names."""
+
+    family: str
+    cases: int
+    hits: int
+    named: int
+    named_hits: int
+
+
+@dataclass(frozen=True)
+class Miss:
+    """A forecast that was wrong."""
+
+    case: AppliedCase
+    said: str
+    probability: float
+    why: str
+
+
+@dataclass(frozen=True)
+class WindowBacktest:
+    """The replay of the window forecast, each case on the day it was applied."""
+
+    scores: tuple[WindowScore, ...]
+    right: Calibration
+    misses: tuple[Miss, ...]
+
+
+def backtest_windows(
+    cases: Iterable[AppliedCase], tags: Sequence[TagDay], first: date | None = None
+) -> WindowBacktest:
+    """Replay the cases in order of applying; score those applied on or after ``first``.
+
+    A forecast sees the tags of its day and the cases whose answer was known before it.
+    """
+    ordered = sorted(cases)
+    ledger = Ledger(ordered, tags)
+    counts: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0, 0])
+    said: list[tuple[float, bool]] = []
+    misses = []
+    for case in ordered:
+        place = situation(case.tree, case.applied, tags)
+        if place is None or (first is not None and case.applied < first):
+            continue
+        ledger.advance(case.applied)
+        forecast = forecast_window(place, ledger)
+        hit = forecast.window == case.window
+        named = place.kind != "unknown"
+        for position, one in enumerate((True, hit, named, named and hit)):
+            counts[place.family.name][position] += one
+        said.append((forecast.probability, hit))
+        if not hit:
+            misses.append(Miss(case, forecast.window, forecast.probability, forecast.why))
+    return WindowBacktest(
+        tuple(WindowScore(family, *numbers) for family, numbers in sorted(counts.items())),
+        calibrate("the release forecast on the day of applying", said),
+        tuple(misses),
     )
 
 
