@@ -13,6 +13,7 @@ output itself is redirected to standard error: nothing that a test prints can br
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import platform
@@ -26,6 +27,7 @@ import pytest
 from harness.suite import contract
 from harness.suite.explain import explain
 
+GARBAGE = 20_000  # objects made before the collector looks again; a suite makes few cycles
 EXPECTATION = "expectation"  # user property that carries one row of the release table
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 ROOT = Path(__file__).parent / "tests"
@@ -136,6 +138,8 @@ class Reporter:
         self.deselected += len(items)
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
+        gc.freeze()  # what was imported stays: looking at it again and again costs a slow machine
+        gc.set_threshold(GARBAGE)
         self.items = {item.nodeid: item for item in session.items}
         rows: list[Json] = [
             {

@@ -112,3 +112,18 @@ def test_kernel_lines(record: bytes, harmful: bool) -> None:
 
 def test_kernel_line_fields() -> None:
     assert kmsg.line(RECORDS[0][0]) == kmsg.Line(4, "WARNING: drivers/x.c:1 at y+0x1/0x2")
+
+
+def test_warnings_are_armed_and_heaps_backed_where_it_can_be(tmp_path: Path) -> None:
+    guard.arm_warnings(tmp_path)  # no debugfs: nothing happens
+    assert not guard.huge_heaps(tmp_path)
+    debug = tmp_path / "sys/kernel/debug"
+    debug.mkdir(parents=True)
+    (debug / "clear_warn_once").write_text("")
+    guard.arm_warnings(tmp_path)
+    assert (debug / "clear_warn_once").read_text() == "1"
+    choice = tmp_path / "sys/kernel/mm/transparent_hugepage/shmem_enabled"
+    choice.parent.mkdir(parents=True)
+    choice.write_text("always within_size advise [never] deny force")
+    assert not guard.huge_heaps(tmp_path)  # the kernel would now show [always]
+    assert choice.read_text() == "always"
