@@ -239,6 +239,12 @@ def _decoded(value: Any) -> bytes:
         return b""
 
 
+def counted(answer: Mapping[str, Any], watched: Watched | None) -> Watched | None:
+    """The driver's count: what a program read of its own contexts, else what was seen from outside."""
+    own = answer.get("driver")
+    return _watched(own) if isinstance(own, dict) else watched
+
+
 def _watched(value: dict[str, Any]) -> Watched:
     numbers = []
     for name in ("contexts", "submissions", "completions"):

@@ -10,7 +10,7 @@ from functools import cached_property, partial
 from typing import Any
 
 from harness.inference.bench import Bench, Case, Detected
-from harness.inference.commands import Ran, program_answer
+from harness.inference.commands import Ran, counted, program_answer
 from harness.inference.metrics import Installed, Metric, Missing, Report, failed, passed, skipped
 from harness.inference.placement import judge, nodes_by_provider, parse_log, parse_report
 from harness.inference.printed import number, word_of
@@ -31,7 +31,14 @@ def _ask(bench: Bench, what: str, timeout: float, *, read: tuple[str, ...] = (),
     return bench.commands.run_one(
         bench.commands.python_program(
             "onnx_vitisai.py",
-            {"what": what, "cache": cache, "runs": RUNS, "config": bench.options.onnx_config, **request},
+            {
+                "what": what,
+                "cache": cache,
+                "runs": RUNS,
+                "config": bench.options.onnx_config,
+                "node": bench.watched_node,
+                **request,
+            },
             python=bench.options.onnx_python,
             timeout=timeout,
             read=read,
@@ -106,15 +113,15 @@ class OnnxRuntime:
         ran, answer = self.ran
         report = next(iter(ran.files.values()), b"")
         placed = parse_report(report) or parse_log(ran.stdout + b"\n" + ran.stderr)
-        watched = ran.watched
-        counted = watched.completions if watched and not watched.problem else None
+        driver = counted(answer, ran.watched)
+        completions = driver.completions if driver and not driver.problem else None
         facts: dict[str, Any] = {
             "model": self.model,
             "profile_nodes": nodes_by_provider(answer.get("profile")),
             **({"operators": dict(placed.operators), "running": placed.running} if placed else {}),
-            **({"driver": watched.as_json()} if watched else {}),
+            **({"driver": driver.as_json()} if driver else {}),
         }
-        why = judge(placed, counted)
+        why = judge(placed, completions)
         if why:
             return failed(why, **facts)
         share = placed.on_npu / max(1, placed.on_npu + placed.elsewhere) if placed else 0.0

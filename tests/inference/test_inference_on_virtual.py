@@ -53,7 +53,7 @@ def results(store: PackageStore, folder: Path, tests: list[str], *faults: Fault)
 
 
 def test_real_user_space_on_the_virtual_npu(store: PackageStore, tmp_path: Path) -> None:
-    """xrt-smi agrees with sysfs and ioctls, a mode reaches the driver, data is right, an archive is missing."""
+    """xrt-smi agrees with the driver, a mode reaches it, data is right, the archive is missing."""
     found = results(store, tmp_path, [*EXAMINE, *CONFIGURE, *DATA, VALIDATE])
     for test in (*EXAMINE, *CONFIGURE, *DATA):
         assert found[test]["outcome"] == "passed", found[test]

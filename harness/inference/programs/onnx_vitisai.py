@@ -1,6 +1,7 @@
 """Runs on the machine: one ONNX model through the VitisAI provider and through the CPU, compared and timed.
 
-The argument is {"what": "version"|"run", "model": path, "config": path|null, "cache": folder, "runs": int};
+The argument is {"what": "version"|"run", "model": path, "config": path|null, "cache": folder, "runs": int,
+"node": path|null};
 the last line of standard output is the answer. The provider's own words go to the same streams, before it.
 """
 
@@ -83,17 +84,28 @@ def ran(runtime: Any, request: dict[str, Any]) -> dict[str, Any]:
         begin = time.perf_counter()
         outputs = session.run(None, data)
         times.append(time.perf_counter() - begin)
+    counted = counted_by_driver(request["node"])
     providers = session.get_providers()
     profile = session.end_profiling()
     reference = runtime.InferenceSession(request["model"], providers=["CPUExecutionProvider"]).run(None, data)
     return {
         "providers": providers,
+        "driver": counted,
         "compile_seconds": compiled,
         "seconds": sorted(times),
         "profile_bytes": os.path.getsize(profile),  # noqa: PTH202 - a plain number is wanted
         "profile": shrunk(profile),
         **compared(numpy, reference, outputs),
     }
+
+
+def counted_by_driver(node: str | None) -> dict[str, int] | None:
+    """This process's commands; AMD's Python may be too old for the suite's modules."""
+    try:
+        found = importlib.import_module("harness.inference.programs.driver_state").own_commands(node)
+    except Exception:  # noqa: BLE001 - then the look from outside must do
+        return None
+    return dict(found) if found else None
 
 
 def shrunk(profile: str) -> list[dict[str, Any]]:

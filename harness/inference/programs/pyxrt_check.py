@@ -16,6 +16,8 @@ import zlib
 from pathlib import Path
 from typing import Any
 
+from harness.inference.programs.driver_state import own_commands
+
 SIZES = (4096, 4096 + 64, 1 << 20)  # bytes: a page, a page and a bit, many pages
 MAGIC = int.from_bytes(b"XDNW", "little")  # of the virtual NPU's test kernels (lab.npu.kernels)
 TEST_VERSION = 1
@@ -99,6 +101,7 @@ def kernel(pyxrt: Any, bdf: str, request: dict[str, Any]) -> dict[str, Any]:
         "seconds": seconds,
         "bytes": len(expected),
         "first": first_difference(expected, back),
+        "driver": own_commands(request["node"]),
     }
 
 
@@ -154,7 +157,7 @@ def test_kernels(pyxrt: Any, bdf: str, request: dict[str, Any]) -> dict[str, Any
             "seconds": seconds,
             "first": first_difference(expected, content(output, length)[: len(expected)]),
         }
-    return {"kernels": done, "bytes": length}
+    return {"kernels": done, "bytes": length, "driver": own_commands(request["node"])}
 
 
 def first_difference(expected: bytes, seen: bytes) -> int | None:
