@@ -80,9 +80,10 @@ ROWS: tuple[Row, ...] = (
     Row("psp-hang", _PROBE, ("psp",)),
     Row("smu-error", _PROBE, ("smu-failed",)),
     Row("smu-hang", _PROBE, ("smu-timeout",)),
-    Row("suspend-stuck", "test_sleeps_when_idle", ("suspend",), pm=True),
-    Row("failed-suspend", "test_sleeps_when_idle", ("suspend",), pm=True),
-    Row("failed-resume", "test_sleeps_when_idle", ("resume",), pm=True),
+    # The first time is during the probe.
+    Row("suspend-stuck:nth=2", "test_sleeps_when_idle", ("suspend",), pm=True),
+    Row("failed-suspend:nth=2", "test_sleeps_when_idle", ("suspend",), pm=True),
+    Row("failed-resume:nth=2", "test_sleeps_when_idle", ("resume",), pm=True),
     Row(f"lost-interrupt:message={_EXEC},nth=1", _ONE_COMMAND, ("tdr",)),
     Row(f"spurious-interrupt:message={_EXEC},times=100", _ONE_COMMAND, (NOTHING,)),
     Row(f"ring-corruption:message={_EXEC},nth=1", _ONE_COMMAND, ("mbox-bad",)),

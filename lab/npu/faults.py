@@ -160,7 +160,7 @@ _KINDS: tuple[FaultKind, ...] = (
     _kind(
         "suspend-stuck",
         "SUSPEND is answered but the firmware never shows that it sleeps",
-        "the wait-mode error and -110 (since 7.0), none before",
+        "suspend, by the wait-mode register (since 7.0), none before",
     ),
     _kind("failed-suspend", "SUSPEND is answered with an error", "suspend"),
     _kind("failed-resume", "RESUME is answered with an error", "resume"),
