@@ -11,13 +11,13 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
-from functools import cache
+from functools import cache, lru_cache
 from importlib.resources import files
 
 from tracker.applied_history import AppliedCase
-from tracker.calendar import next_window, window_of_untagged
+from tracker.calendar import next_window, window_key, window_of_untagged
 from tracker.forecast import known_on
 from tracker.release_facts import TagDay, release_facts
 
@@ -26,6 +26,7 @@ CUT_OFF = 6  # drm-misc: no pull of -next after -rc6 (drm maintainer-tools, drm-
 PULL_EVERY = timedelta(days=5)  # drm-misc's last pull is of the Thursday before -rc6
 FIX_KNOWN = timedelta(days=14)  # a fix is in mainline two weeks later
 MAX_OFFSET = 3
+MISSED = 0.5  # at most, for what is not where the rule said; no history to calibrate it on
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,7 @@ class WindowForecast:
     chances: tuple[tuple[str, float], ...]
     cases: int
     why: str
+    merges: bool = True  # comes by a merge window, not as a fix of the cycle
 
 
 class Ledger:
@@ -134,7 +136,37 @@ def forecast_window(place: Situation, ledger: Ledger) -> WindowForecast:
         names.append(next_window(names[-1]))
     chances = sorted(zip(names, share[:MAX_OFFSET], strict=True), key=lambda one: -one[1])
     held = f"the rule held in {counts[expected]:.0f} of {total:.0f} past cases" if total else "no past case"
-    return WindowForecast(chances[0][0], chances[0][1], tuple(chances), int(total), f"{why}; {held}")
+    return WindowForecast(
+        chances[0][0], chances[0][1], tuple(chances), int(total), f"{why}; {held}", place.kind != "fixes"
+    )
+
+
+def still_possible(forecast: WindowForecast, newest: str) -> WindowForecast:
+    """The forecast, knowing that the patch is not in mainline although ``newest`` is tagged.
+
+    A release that is out is impossible, and so is one whose merge window is over, unless by a fix.
+    """
+    making = window_of_untagged(newest)
+    assert making is not None
+    open_from = window_key(making if "-rc" not in newest or not forecast.merges else next_window(making))
+    left = [(name, chance) for name, chance in forecast.chances if window_key(name) >= open_from]
+    if len(left) == len(forecast.chances) or forecast.window == (left[0][0] if left else None):
+        return forecast
+    total = sum(chance for _, chance in left)
+    if not left or total <= 0:
+        name = ".".join(map(str, open_from))
+        chances: tuple[tuple[str, float], ...] = ((name, MISSED),)
+    else:
+        chances = tuple((name, chance / total) for name, chance in left)
+        # What missed its window once is no longer an ordinary case: history says little about it.
+        chances = tuple((name, min(chance, MISSED)) for name, chance in sorted(chances, key=_by_window))
+    name, chance = chances[0]
+    why = f"{forecast.why}; but {newest} is out without it, so {name} at the earliest"
+    return replace(forecast, window=name, probability=chance, chances=chances, why=why)
+
+
+def _by_window(one: tuple[str, float]) -> tuple[int, ...]:
+    return window_key(one[0])
 
 
 def offset(current: str, window: str) -> int:
@@ -162,9 +194,10 @@ def shipped_cases() -> tuple[AppliedCase, ...]:
     return tuple(cases)
 
 
-def shipped_ledger(today: date, tags: Sequence[TagDay]) -> Ledger:
-    """The shipped cases as they were known on a day."""
-    ledger = Ledger(shipped_cases(), tags)
+@lru_cache(maxsize=64)
+def shipped_ledger(today: date) -> Ledger:
+    """The shipped cases as they were known on a day. Do not advance it: it is shared."""
+    ledger = Ledger(shipped_cases(), release_facts().tags)
     ledger.advance(today)
     return ledger
 

@@ -10,10 +10,13 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from tracker.calendar import Version, next_window, parse_tag, window_of_untagged
+from tracker.calendar import Version, parse_tag, window_of_untagged
+from tracker.forecast import known_on
+from tracker.pull_claims import ClaimVerdict, PullClaim, check_claim, read_claim
+from tracker.release_facts import TAGGING_ZONE, tag_days
+from tracker.window_forecast import forecast_window, shipped_ledger, situation, still_possible
 
 SILENCE = timedelta(days=365)  # a patch nobody wrote about for so long is taken for dropped
-FREEZE_RC = 6  # drm-misc: nothing new for the next release after -rc6 (drm-misc.rst, kernel v7.3)
 ROLE_ORDER = ("mainline", "next", "maintainer", "twin", "stable")
 
 
@@ -94,7 +97,7 @@ def judge(case: Case, mainline: list[TagDate], now: datetime) -> Judgement:
     evidence = [_git_evidence(one) for one in _by_role(case.landed)]
     in_mainline = sorted((one for one in case.landed if one.role == "mainline"), key=_landing_order)
     if in_mainline:
-        return _in_mainline(case, in_mainline, mainline, evidence)
+        return _in_mainline(case, in_mainline, mainline, evidence, now)
     queued = [one for one in case.landed if one.role == "next"]
     applied = [one for one in case.landed if one.role == "maintainer"]
     said = [voice for voice in case.voices if voice.kind in ("applied", "pull")]
@@ -103,12 +106,18 @@ def judge(case: Case, mainline: list[TagDate], now: datetime) -> Judgement:
         best = min(queued or applied, key=lambda one: one.commit_date, default=None)
         tree = applied[0].tree if applied else next((voice.tree for voice in said if voice.tree), None)
         since = best.commit_date if best else said[0].date
-        window, probability, why = forecast(tree, since, mainline)
+        if tree is None:
+            tree = next((claim.branch for voice in said if (claim := _claim(voice))), None)
+        window, probability, why = forecast(tree, since, mainline, now)
         state = "queued" if queued or not applied else "applied"
         rule = f"commit in {best.tree}" if best else "a pull request lists it"
-        return Judgement(state, window, None, f"{rule}; {why}", probability, tuple(evidence))
+        wrong = _wrong_claims(case, mainline, now, None)
+        return Judgement(
+            state, window, None, f"{rule}; {why}", probability,
+            (*evidence, *map(_claim_evidence, wrong)), _claim_notes(wrong),
+        )  # fmt: skip
     if said:
-        window, probability, why = forecast(said[-1].tree, said[-1].date, mainline)
+        window, probability, why = forecast(said[-1].tree, said[-1].date, mainline, now)
         return Judgement(
             "applied", window, None, f"a mail says applied; {why}", probability * 0.95, tuple(evidence)
         )
@@ -124,41 +133,27 @@ def judge(case: Case, mainline: list[TagDate], now: datetime) -> Judgement:
 
 
 def forecast(
-    tree: str | None, since: datetime | None, mainline: list[TagDate]
+    tree: str | None, since: datetime | None, mainline: list[TagDate], now: datetime | None = None
 ) -> tuple[str | None, float, str]:
     """(window, probability, reason) of what is in a maintainer tree but not in mainline.
 
-    The rule is drm-misc's (drm-misc.rst, kernel v7.3): fixes branches go to the current cycle, -next to the
-    following release until -rc6, after that to the one after it. The probabilities are not yet calibrated
-    on history.
+    The tree's rule on the day of applying, weighed with past cases (`tracker.window_forecast`); what the
+    tags until ``now`` have made impossible is left out.
     """
     if since is None:
         return None, 0.0, "no date to forecast from"
-    before = [tag for tag in mainline if tag.date <= since]
-    if not before:
+    tags = tag_days((), ((tag.name, tag.date) for tag in mainline))
+    place = situation(tree, since.astimezone(TAGGING_ZONE).date(), tags)
+    if place is None:
         return None, 0.0, "no mainline tag is known to forecast from"
-    newest = max(before, key=lambda tag: tag.version)
-    current = window_of_untagged(newest.name)
-    assert current is not None
-    rc = newest.version.rc or 0
-    name = (tree or "").lower()
-    if "next-fixes" in name:
-        target = next_window(current) if rc >= FREEZE_RC else current
-        return target, 0.85, f"{tree} at {newest.name} feeds {target}"
-    if "fixes" in name:
-        return current, 0.9, f"{tree} at {newest.name} feeds the current cycle {current}"
-    if newest.version.final:  # the merge window of `current` is open: -next was closed for it weeks ago
-        target = next_window(current)
-        return target, 0.8, f"applied in the merge window of {current}: goes to {target}"
-    if rc >= FREEZE_RC:
-        target = next_window(next_window(current))
-        return target, 0.75, f"applied after {current}-rc{FREEZE_RC}: goes to {target}"
-    target = next_window(current)
-    return target, 0.9, f"applied before {current}-rc{FREEZE_RC}: goes to {target}"
+    today = (now or since).astimezone(TAGGING_ZONE).date()
+    found = forecast_window(place, shipped_ledger(today))
+    found = still_possible(found, max(known_on(tags, max(today, since.astimezone(TAGGING_ZONE).date()))).name)
+    return found.window, found.probability, f"{tree or 'a tree that is not named'}: {found.why}"
 
 
 def _in_mainline(
-    case: Case, landed: list[Landed], mainline: list[TagDate], evidence: list[dict[str, Any]]
+    case: Case, landed: list[Landed], mainline: list[TagDate], evidence: list[dict[str, Any]], now: datetime
 ) -> Judgement:
     first = landed[0]
     released = any(tag.version.final and tag.version.window == first.window for tag in mainline)
@@ -190,10 +185,53 @@ def _in_mainline(
             where = "inside the same window" if revert.window == first.window else f"in {revert.window}"
             rule = f"reverted {where}"
     evidence += [_mail_evidence(voice) for voice in case.voices if voice.kind in ("applied", "pull")]
+    wrong = _wrong_claims(case, mainline, now, first.window)
+    evidence += map(_claim_evidence, wrong)
+    notes |= _claim_notes(wrong)
     stable = [one.tag for one in case.landed if one.role == "stable" and one.tag]
     if stable:
         notes["stable"] = sorted(set(stable))
     return Judgement(state, first.window, first.tag, f"git: {rule}", 1.0, tuple(evidence), notes)
+
+
+def _claim(voice: Voice) -> PullClaim | None:
+    day = voice.date.astimezone(TAGGING_ZONE).date() if voice.date else None
+    return read_claim(voice.text, day) if voice.kind == "pull" else None
+
+
+def _wrong_claims(
+    case: Case, mainline: list[TagDate], now: datetime, landed: str | None
+) -> list[tuple[Voice, ClaimVerdict]]:
+    """Pull requests that name another release than the true one (git's, else the rule's on their day)."""
+    tags = tag_days((), ((tag.name, tag.date) for tag in mainline))
+    found = []
+    for voice in case.voices:
+        claim = _claim(voice)
+        if claim is None:
+            continue
+        verdict = check_claim(claim, tags, shipped_ledger(now.astimezone(TAGGING_ZONE).date()), landed)
+        if verdict is not None and verdict.wrong:
+            found.append((voice, verdict))
+    return found
+
+
+def _claim_evidence(wrong: tuple[Voice, ClaimVerdict]) -> dict[str, Any]:
+    voice, verdict = wrong
+    truth = "is in" if verdict.certain else "belongs to"
+    return {
+        "kind": "wrong-claim",
+        "rule": "pull request's claim",
+        "score": 1.0 if verdict.certain else 0.9,
+        "text": f"{voice.text!r} claims {verdict.claimed}; it {truth} {verdict.truth} ({verdict.why})",
+        "ref": voice.message_id,
+    }
+
+
+def _claim_notes(wrong: list[tuple[Voice, ClaimVerdict]]) -> dict[str, Any]:
+    if not wrong:
+        return {}
+    voice, verdict = wrong[-1]
+    return {"wrong_claim": {"claimed": verdict.claimed, "truth": verdict.truth, "pull": voice.message_id}}
 
 
 def _by_mail(case: Case, now: datetime) -> tuple[str, str]:
