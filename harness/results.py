@@ -45,6 +45,12 @@ class CaseResult:
     ended: float | None = None
 
 
+def collected_tests(event: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The tests a ``collected`` event names; what a broken machine put in their place is left out."""
+    tests = event.get("tests")
+    return [row for row in tests if isinstance(row, dict)] if isinstance(tests, list) else []
+
+
 def results(journal: Journal) -> tuple[CaseResult, ...]:
     """Every collected test with its outcome, in collection order; started strangers come at the end."""
     collected: dict[str, dict[str, Any]] = {}
@@ -58,8 +64,8 @@ def results(journal: Journal) -> tuple[CaseResult, ...]:
             name = event.get("event")
             test = str(event.get("id"))
             if name == "collected":
-                for row in event.get("tests") or []:
-                    if isinstance(row, dict) and len(collected) < TESTS_LIMIT:
+                for row in collected_tests(event):
+                    if len(collected) < TESTS_LIMIT:
                         collected.setdefault(str(row.get("id")), row)
             elif name == "start" and len(started) < TESTS_LIMIT:
                 started[test] = (record.t, record.boot)

@@ -14,7 +14,7 @@ from typing import Any
 
 from harness.errors import HarnessError
 from harness.journal import SuiteEvent
-from harness.results import TESTS_LIMIT
+from harness.results import TESTS_LIMIT, collected_tests
 from harness.suite import contract
 from harness.untrusted import clean, clean_values
 
@@ -104,8 +104,8 @@ class SuiteStream:
             )
         name = event["event"]
         if name == "collected":
-            for row in event.get("tests") or ():
-                if isinstance(row, dict) and len(self.collected) < TESTS_LIMIT:
+            for row in collected_tests(event):
+                if len(self.collected) < TESTS_LIMIT:
                     self.collected.setdefault(str(row.get("id")))
         elif name == "start":
             self.running = str(event.get("id"))
