@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import importlib.resources
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -19,8 +20,10 @@ from harness.errors import HarnessError
 from harness.untrusted import clean, clean_values
 from lab.machine import Shell
 
+LEADING_DIGITS = re.compile(r"[0-9]+")  # "4+deb13-amd64" -> "4"
 REPORT_LIMIT = 1 << 20  # bytes of what a machine may say about itself
-MEMLOCK_WANTED = 64 << 20  # bytes: one device heap (amdxdna maps it locked)
+MEMLOCK_WANTED = 64 << 20  # bytes: one device heap (XRT maps it locked)
+MEMLOCK_NEEDED = 1 << 20  # bytes that the suite's own user-pointer buffers lock, with room
 PYTHON_WANTED = (3, 11)
 PYTEST_WANTED = (8,)
 # What the lab chose and stays the same from boot to boot; times, ports and the command line do not.
@@ -222,14 +225,14 @@ def _problems(report: Mapping[str, Any], *, booted_by_us: bool) -> Iterator[Prob
 
 def _tool_problems(report: Mapping[str, Any]) -> Iterator[Problem]:
     python = _part(report, "python")
-    if _version(python.get("version")) < PYTHON_WANTED:
+    if version_of(python.get("version")) < PYTHON_WANTED:
         yield blocking(
             "old-python",
             f"the machine's Python is {python.get('version')}",
             "install Python 3.11 or newer on it",
         )
     pytest = python.get("pytest")
-    if pytest is None or (pytest != "unknown" and _version(pytest) < PYTEST_WANTED):
+    if pytest is None or (pytest != "unknown" and version_of(pytest) < PYTEST_WANTED):
         yield blocking(
             "no-pytest",
             "the machine has no pytest" if pytest is None else f"the machine's pytest is {pytest}",
@@ -253,7 +256,7 @@ def _firmware_problems(
 def _module_problems(report: Mapping[str, Any], *, booted_by_us: bool) -> Iterator[Problem]:
     origin = module_origin(report)
     if origin in ("dkms", "out-of-tree") and not booted_by_us:
-        yield hint(
+        yield blocking(
             "foreign-module",
             f"the loaded amdxdna is an {'out-of-tree (DKMS)' if origin == 'dkms' else origin} module: "
             "results are about it, not about the kernel's own driver",
@@ -265,7 +268,8 @@ def _comfort_problems(report: Mapping[str, Any]) -> Iterator[Problem]:
     user = _part(report, "user")
     memlock = user.get("memlock_soft")
     if user.get("uid") != 0 and isinstance(memlock, int) and 0 <= memlock < MEMLOCK_WANTED:
-        yield hint(
+        state = blocking if memlock < MEMLOCK_NEEDED else hint
+        yield state(
             "memlock",
             f"the user may lock only {memlock} bytes of memory, a device heap needs {MEMLOCK_WANTED}",
             "raise the memlock limit in /etc/security/limits.d and log in again",
@@ -280,13 +284,23 @@ def _comfort_problems(report: Mapping[str, Any]) -> Iterator[Problem]:
         yield hint("battery", "the machine runs on battery: measured speeds are not comparable", "plug it in")
 
 
-def _version(text: Any) -> tuple[int, ...]:
+def pytest_fits(python: Mapping[str, Any]) -> bool:
+    """Whether the suite can run with the machine's Python and pytest."""
+    pytest = python.get("pytest")
+    new = pytest == "unknown" or (pytest is not None and version_of(pytest) >= PYTEST_WANTED)
+    return new and version_of(python.get("version")) >= PYTHON_WANTED
+
+
+def version_of(text: Any) -> tuple[int, ...]:
+    """The leading numbers of a version: "7.3.4+deb13-amd64" -> (7, 3, 4); () where there is none."""
     parts = []
     for part in str(text or "").split("."):
-        digits = "".join(character for character in part if character.isdigit())
-        if not digits:
+        digits = LEADING_DIGITS.match(part)
+        if digits is None:
             break
-        parts.append(int(digits[:6]))
+        parts.append(int(digits[0][:6]))
+        if digits[0] != part:
+            break
     return tuple(parts)
 
 

@@ -58,10 +58,11 @@ BROKEN: list[tuple[str, bool, dict[str, Any]]] = [
     ("old-python", True, report(python={"version": "3.9.2"})),
     (
         "foreign-module",
-        False,
+        True,
         report(module={"taint": "OE", "path": "/lib/modules/x/updates/dkms/amdxdna.ko"}),
     ),
     ("memlock", False, report(user={"uid": 1000, "memlock_soft": 8 << 20})),
+    ("memlock", True, report(user={"uid": 1000, "memlock_soft": 64 << 10})),
     ("kernel-log", False, report(kernel_log=None)),
     ("battery", False, report(power={"source": "battery"})),
 ]

@@ -32,6 +32,7 @@ COMMANDS = {
     "bisect": "bisect",
     "compare": "publish",
     "publish": "publish",
+    "doctor": "doctor",
     "lab": "lab",
     "demo": "demo",
 }
