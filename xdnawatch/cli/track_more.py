@@ -8,6 +8,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from tracker.abi import abi
 from tracker.backports import STATES, Backport
 from tracker.errors import NoSuchChangeError
 from tracker.stable import StableAnswer, stable
@@ -19,6 +20,7 @@ BACKPORT_STYLE = {
     "present": "green", "queued": "cyan", "missing": "red", "failed": "red", "reverted": "yellow",
     "not-needed": "dim", "unknown": "dim",
 }  # fmt: skip
+VERDICT_STYLE = {"none": "dim", "compatible": "green", "check": "yellow", "breaking": "bold red"}
 CARRY_STYLE = {"yes": "green", "queued": "cyan", "forecast": "cyan", "no": "red", "unknown": "dim"}
 QUIET = frozenset({"not-needed", "unknown"})
 
@@ -27,6 +29,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands to `xdnawatch track`."""
     app.command("stable")(stable_command)
     app.command("where")(where_command)
+    app.command("abi")(abi_command)
 
 
 def stable_command(
@@ -113,6 +116,39 @@ def where_command(
             Text(one.why, style="dim"),
         )
     here.out.print(table)
+
+
+def abi_command(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="A slug, a commit id, a message id, or a title.")],
+    as_json: JsonFlag = False,
+) -> None:
+    """Show what a change touches that others rely on, with a verdict about the user interface.
+
+    Structs, enums and ioctls of include/uapi are compared; parameters, firmware names, PCI ids, Kconfig,
+    documentation and tracepoints are listed. Verdicts: none, compatible, check, breaking.
+
+    [bold]Example[/bold]: xdnawatch track abi 91f4da826c08
+    """
+    here = current(context)
+    found = abi(here.database, here.settings.tree, here.data / "clones", name)
+    if as_json:
+        here.emit(found.to_json())
+        return
+    verdict = found.touches.verdict
+    here.out.print(Text(found.title, style="bold"))
+    here.out.print(Text(f"user interface: {verdict}", style=VERDICT_STYLE[verdict]))
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for column in ("kind", "name", "what", "verdict", "why"):
+        table.add_column(column, overflow="fold")
+    for one in found.touches.uapi:
+        style = VERDICT_STYLE[one.verdict]
+        table.add_row(one.kind, Text(one.name), one.what, Text(one.verdict, style=style), Text(one.reason))
+    for thing in found.touches.named:
+        table.add_row(thing.kind, Text(thing.name), thing.what, "", Text(thing.file, style="dim"))
+    if table.row_count:
+        here.out.print(table)
+    here.note(f"read from {found.source}")
 
 
 def _shown(found: StableAnswer, state: str | None, *, everything: bool) -> list[Backport]:
