@@ -206,14 +206,21 @@ class WindowBacktest:
 
 
 def backtest_windows(
-    cases: Iterable[AppliedCase], tags: Sequence[TagDay], first: date | None = None
+    cases: Iterable[AppliedCase],
+    tags: Sequence[TagDay],
+    first: date | None = None,
+    history: Iterable[AppliedCase] = (),
 ) -> WindowBacktest:
     """Replay the cases in order of applying; score those applied on or after ``first``.
+
+    ``history``: cases that teach and are not scored; of them only those older than the first case count, the
+    others may be the same.
 
     A forecast sees the tags of its day and the cases whose answer was known before it.
     """
     ordered = sorted(cases)
-    ledger = Ledger(ordered, tags)
+    older = [case for case in history if ordered and case.applied < ordered[0].applied]
+    ledger = Ledger([*older, *ordered], tags)
     counts: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0, 0])
     said: list[tuple[float, bool]] = []
     misses = []

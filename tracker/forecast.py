@@ -91,10 +91,10 @@ def forecast_dates(
     stale = today >= last + due * WEEK + STALE
     ahead = _weeks_to_release(rc)  # without an -rc8
     first_rc1 = first + (ahead - LAST_RC) * WEEK
-    rc8 = 0.0 if rc > LAST_RC else habit.rc8(habit.on_holiday(first_rc1, first + ahead * WEEK))
+    rc8 = 0.0 if rc > LAST_RC else habit.rc8(habit.on_holiday(first_rc1, last + ahead * WEEK))
     following = next_window(window)
     successor = (ahead + MERGE_WEEKS + LAST_RC) * WEEK
-    rc8_next = habit.rc8(habit.on_holiday(first + (ahead + MERGE_WEEKS) * WEEK, first + successor))
+    rc8_next = habit.rc8(habit.on_holiday(first + (ahead + MERGE_WEEKS) * WEEK, last + successor))
     here, there = {0: 1 - rc8, 1: rc8}, {0: 1 - rc8_next, 1: rc8_next}
 
     def at(name: str, weeks: int, extra: dict[int, float]) -> Milestone:

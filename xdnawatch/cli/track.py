@@ -16,7 +16,7 @@ from rich.text import Text
 from tracker import answers
 from tracker.answers import ChangeLine
 from tracker.sync import SyncReport, sync
-from xdnawatch.cli import track_more
+from xdnawatch.cli import forecast, track_more
 from xdnawatch.cli.context import AppContext, JsonFlag, current
 from xdnawatch.errors import ExitCode, UsageError
 
@@ -33,6 +33,7 @@ STATE_STYLE = {
     "released": "green", "landed": "green", "queued": "cyan", "applied": "cyan", "reviewed": "blue",
     "reverted": "red", "changes-requested": "yellow", "dropped": "dim", "superseded": "dim",
 }  # fmt: skip
+forecast.register(app)
 
 
 @app.command("sync")
