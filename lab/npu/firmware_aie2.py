@@ -247,7 +247,10 @@ class Aie2Firmware(Firmware):
             command = commands.Command(fields[3], fields[0], fields[1], fields[4:])
         else:
             command = commands.Command(fields[0], 0, 0, fields[1:])
-        failed = self._execute(request, [command])
+        if self._context(request).pasid:
+            failed = self._execute(request, [], opaque=1)  # its program is at an address of the process
+        else:
+            failed = self._execute(request, [command])
         if failed is None:
             return None
         return (failed[1],)

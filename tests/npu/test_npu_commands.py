@@ -207,6 +207,23 @@ def test_a_context_with_a_pasid_is_out_of_reach_and_completes(serve: Serve) -> N
     assert lab.events("command")[-1]["work"] == ["opaque: the process's addresses"]
 
 
+@pytest.mark.parametrize(
+    ("opcode", "layout", "head"),
+    [(0x10, "<Q38I", (HEAP + PROGRAM, 16)), (0xC, "<20I", ())],
+    ids=["EXEC_DPU", "EXECUTE_BUFFER_CF"],
+)
+def test_a_single_command_of_a_context_with_a_pasid_completes_unseen(
+    serve: Serve, opcode: int, layout: str, head: tuple[int, ...]
+) -> None:
+    """Kernel 6.18 sends these: its START_NPU failed on a program that the model only could not read."""
+    lab = serve()
+    driver = lab.driver()
+    _number, ring = driver.create_context(driver.boot(), pasid=1)
+    fields = (*head, *[0] * (len(struct.unpack(layout, bytes(struct.calcsize(layout)))) - len(head)))
+    assert ring.call(opcode, layout, *fields) == bytes(4)
+    assert lab.events("command")[-1]["work"] == ["opaque: the process's addresses"]
+
+
 def test_a_chain_before_the_heap_is_the_drivers_mistake(serve: Serve) -> None:
     lab = serve()
     driver = lab.driver()
