@@ -5,9 +5,13 @@ set -u
 cd "$(dirname "$0")/.."
 kernels=(7.0.13 7.3.4)
 export XDNAWATCH_TEST_CACHE=${XDNAWATCH_TEST_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/xdnawatch}
-fetch=()
+fetch=(--layer xrt)
 for kernel in "${kernels[@]}"; do fetch+=(--kernel "$kernel"); done
-if ! XDNAWATCH_CACHE=$XDNAWATCH_TEST_CACHE .venv/bin/xdnawatch lab fetch "${fetch[@]}"; then
+export XDNAWATCH_CACHE=$XDNAWATCH_TEST_CACHE
+if ! .venv/bin/xdnawatch lab fetch "${fetch[@]}"; then
   echo "tests: the lab could not be fetched (see above); tests that boot a kernel will be left out" >&2
+elif ! .venv/bin/xdnawatch bisect fetch --kernel "${kernels[-1]}"; then
+  echo "tests: the compiler could not be fetched (see above); tests that build a module will be left out" >&2
 fi
+unset XDNAWATCH_CACHE
 exec .venv/bin/pytest "$@"

@@ -30,6 +30,7 @@ from lab.inventory import known_machines, resolve
 from lab.machine import BootRequest, Candidate, Fault
 from lab.packages.store import PackageStore
 from lab.shell import SshShell
+from lab.virtual.extras import LAYERS, layer, layer_image
 from lab.virtual.guest import GuestImage, guest_image
 from lab.virtual.kernels import available, cached_kernels, kernel
 from lab.virtual.modules import modules_archive
@@ -88,6 +89,10 @@ def open_store(context: AppContext) -> Iterator[PackageStore]:
 def fetch(
     context: typer.Context,
     kernels: KernelOption = None,
+    layers: Annotated[
+        list[str] | None,
+        typer.Option("--layer", help=f"An optional part of the guest ({', '.join(LAYERS)}); repeatable."),
+    ] = None,
     experimental: ExperimentalFlag = False,
     as_json: JsonFlag = False,
 ) -> None:
@@ -99,6 +104,8 @@ def fetch(
         program, image, candidates = prepare(
             session, store, kernels or DEFAULT_KERNELS, experimental=experimental
         )
+        for name in layers or ():
+            session.note(f"guest layer {name}: {layer_image(store, layer(name)).path}")
     if as_json:
         session.emit(
             {
