@@ -105,7 +105,7 @@ def fetch(
             session, store, kernels or DEFAULT_KERNELS, experimental=experimental
         )
         for name in layers or ():
-            session.note(f"guest layer {name}: {layer_image(store, layer(name)).path}")
+            session.note(f"guest layer {name}: {layer_image(store, layer(name)).archive}")
     if as_json:
         session.emit(
             {
