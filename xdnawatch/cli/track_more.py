@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
@@ -10,6 +11,7 @@ from rich.text import Text
 
 from tracker.abi import abi
 from tracker.backports import STATES, Backport
+from tracker.digest import digest
 from tracker.errors import NoSuchChangeError
 from tracker.stable import StableAnswer, stable
 from tracker.where import where
@@ -30,6 +32,7 @@ def register(app: typer.Typer) -> None:
     app.command("stable")(stable_command)
     app.command("where")(where_command)
     app.command("abi")(abi_command)
+    app.command("digest")(digest_command)
 
 
 def stable_command(
@@ -149,6 +152,28 @@ def abi_command(
     if table.row_count:
         here.out.print(table)
     here.note(f"read from {found.source}")
+
+
+def digest_command(
+    context: typer.Context,
+    until: Annotated[
+        datetime | None,
+        typer.Option(formats=["%Y-%m-%d"], help="The day after the last one (UTC). Without it: now."),
+    ] = None,
+    days: Annotated[int, typer.Option(min=1, max=366, help="How many days.")] = 7,
+    as_json: JsonFlag = False,
+) -> None:
+    """Print what happened in a week as plain text, ready to be mailed.
+
+    [bold]Example[/bold]: xdnawatch track digest | mail -s "amdxdna this week" me@example.org
+    """
+    here = current(context)
+    end = until.replace(tzinfo=UTC) if until else datetime.now(UTC)
+    found = digest(here.database, here.settings.driver.name, end, days=days)
+    if as_json:
+        here.emit(found.to_json())
+        return
+    typer.echo(found.text(), nl=False)
 
 
 def _shown(found: StableAnswer, state: str | None, *, everything: bool) -> list[Backport]:
