@@ -86,7 +86,9 @@ def fill(folder: Path, *, mended: bool = False, stop: int | None = None, culprit
     return campaign_id
 
 
-def test_a_campaign_is_shown_with_its_culprit_and_every_step(tmp_path: Path, xdnawatch: Program) -> None:
+def test_a_campaign_is_shown_with_its_culprit_and_every_step(
+    tmp_path: Path, xdnawatch: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
     campaign_id = fill(tmp_path)
     shown = xdnawatch("bisect", "show", campaign_id)
     assert shown.returncode == 0, shown.stderr
@@ -94,6 +96,7 @@ def test_a_campaign_is_shown_with_its_culprit_and_every_step(tmp_path: Path, xdn
     assert "Change [bold]5[/bold]" in shown.stdout, "a title is text, never markup"
     assert "probability: 1.0" in shown.stdout
     assert "3.5 s a step" in shown.stdout
+    monkeypatch.setenv("COLUMNS", "80")
     listed = xdnawatch("bisect", "list")
     assert campaign_id in listed.stdout
 

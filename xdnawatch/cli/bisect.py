@@ -146,11 +146,15 @@ def list_campaigns(context: typer.Context, as_json: JsonFlag = False) -> None:
     if as_json:
         session.emit([report_json(report) for report in reports])
         return
-    table = Table("campaign", "test", "good", "bad", "state", "steps", "answer")
+    table = Table()
+    table.add_column("campaign", no_wrap=True)  # its id is typed again, so it is never cut
+    for name in ("test, from good to bad", "state", "answer"):
+        table.add_column(name, overflow="fold")
     for report in reports:
         question = report.question
-        cells = (report.id, question.test, question.good, question.bad, report.state)
-        table.add_row(*map(escape, cells), str(len(report.steps)), escape(report.reason))
+        asked = f"{question.test}\n{question.good} .. {question.bad}"
+        state = f"{report.state}, {len(report.steps)} steps"
+        table.add_row(*map(escape, (report.id, asked, state, report.reason)))
     session.out.print(table)
 
 
