@@ -272,6 +272,32 @@ def test_a_late_command_holds_up_those_behind_it(queue: Queue) -> None:
     assert queue.state(SIGNALS + 8) == COMPLETED
 
 
+@pytest.mark.parametrize("queue", [("late:message=EXEC_BUF,ms=200,nth=1",)], indirect=True)
+@pytest.mark.parametrize("how", ["reset", "unmapped", "gone"])
+def test_unplugged_or_reset_while_a_command_runs(queue: Queue, how: str) -> None:
+    """What was under way touches no memory any more, and whoever comes next finds a fresh device."""
+    queue.run()
+    queue.ring()
+    match how:
+        case "reset":
+            queue.driver.client.request(13)
+        case "unmapped":  # the driver's IOMMU mappings go before the device does
+            queue.driver.client.unmap(BASE, SIZE)
+        case _:
+            queue.driver.client.close()
+    time.sleep(0.4)
+    assert queue.read_index == 0
+    assert queue.get(OUTPUT, 64) == bytes(64)
+    assert bool(queue.lab.events("dma-error")) == (how == "unmapped")
+    if how != "gone":
+        queue.driver.client.close()
+    again = Queue(queue.lab, queue.ram)
+    assert again.create() == 0
+    again.run()
+    again.ring()
+    assert again.state() == COMPLETED
+
+
 @given(st.binary(min_size=64, max_size=64))
 def test_no_packet_breaks_the_parser(data: bytes) -> None:
     try:
