@@ -235,11 +235,13 @@ class NntpReader:
                 history = int(cursor.get("history", group.high if group.count > self._whole_group else 0))
                 threads = list(cursor.get("threads", []))
                 state = {"history": history}
+                following = max(group.low, reached + 1)
                 # Steps lie on a grid, so that a sync that was killed inside one chooses the same articles.
-                for first in range(max(group.low, reached + 1) // STEP * STEP, group.high + 1, STEP):
-                    last = min(first + STEP - 1, group.high)
-                    overviews = connection.overviews(max(first, 1), last)
-                    if first <= history:
+                for step in range(following // STEP * STEP, group.high + 1, STEP):
+                    last = min(step + STEP - 1, group.high)
+                    first = max(step, 1) if step <= history else max(step, following)
+                    overviews = connection.overviews(first, last) if following <= last else []
+                    if step <= history:
                         overviews, threads = self._chosen(overviews, threads, history)
                     for few in _few([one for one in overviews if one.number > reached]):
                         for number, raw, size in connection.articles(few):
