@@ -49,8 +49,12 @@ def ioctl_suite(
     stress: bool = False,
     fuzz: float = 0.0,
     seed: int | None = None,
+    shard: tuple[int, int] | None = None,
 ) -> Suite:
-    """The project's own suite; ``select`` is an expression as pytest's -k takes it, the others contract's."""
+    """The project's own suite; ``select`` is an expression as pytest's -k takes it, the others contract's.
+
+    ``shard`` (i, n): only the ith of n parts, 1 <= i <= n (harness.suite.shard).
+    """
     chosen = {"pm": pm, "crash": crash, "stress": stress, "fuzz": bool(fuzz)}
 
     def command(root: str, nonce: str, tests: Sequence[str]) -> tuple[Sequence[str], Mapping[str, bytes]]:
@@ -62,11 +66,14 @@ def ioctl_suite(
         if tests:  # pytest reads arguments, one a line, from a file named with @ (since 8.2)
             listed["tests.txt"] = "\n".join(words[-len(tests) :]).encode()
             words[-len(tests) :] = [f"@{root}/tests.txt"]
+        elif shard:  # tests that are named are of this part already
+            words += ["-p", "harness.suite.shard", f"--shard={shard[0]}/{shard[1]}"]
         return (*words, *(("-k", select) if select else ())), listed
 
     files = contract.files()
     # A part of the suite has a name of its own: its verdict says nothing about the whole.
     parts = "".join(f"+{part}" for part, wanted in chosen.items() if wanted)
+    parts += f"+part {shard[0]} of {shard[1]}" if shard else ""
     name = SUITE + parts + (f"[{clean(select, 100)}]" if select else "")
     return Suite(name, digest_of(files), files, command)
 

@@ -45,6 +45,7 @@ runs = typer.Typer(no_args_is_help=True, help="The runs that were made.")
 
 DEFAULT_MACHINE = "virtual-npu4"
 PIPE_WIDTH = 180  # characters of a table line where there is no terminal
+SHARDS_LIMIT = 100
 LISTED = 20  # failed tests and findings shown after a run; the rest is on the page and in --json
 QUIET_SEVERITIES = frozenset({"ok", "info", "reject", "unsupported"})
 PHASES = {
@@ -99,6 +100,9 @@ def run_command(
         float, typer.Option("--fuzz", min=0, max=86_400, help="Random programs for so many seconds.")
     ] = 0.0,
     seed: Annotated[int, typer.Option("--seed", help="What --fuzz and --stress begin with.")] = 1,
+    shard: Annotated[
+        str | None, typer.Option(metavar="I/N", help="Only the Ith of N parts, the same ones every time.")
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Boot a kernel on a machine, prove that it is that kernel, run the ioctl suite, judge it.
@@ -121,7 +125,9 @@ def run_command(
             candidate = stock_kernel(store, version)
         elif version is not None:
             raise UsageError(f"{target.name} is judged on the kernel it runs now: leave out --kernel")
-    suite = ioctl_suite(select_expression, pm=pm, crash=crash, stress=stress, fuzz=fuzz, seed=seed)
+    suite = ioctl_suite(
+        select_expression, pm=pm, crash=crash, stress=stress, fuzz=fuzz, seed=seed, shard=planned_shard(shard)
+    )
     job = Job(target, candidate, version or "running", suite, faults)
     done: list[Evidence] = []
     for _number in range(repeat):
@@ -138,6 +144,18 @@ def run_command(
     elif repeat > 1:
         print_table(app, summary(done))
     raise typer.Exit(exit_code(done))
+
+
+def planned_shard(text: str | None) -> tuple[int, int] | None:
+    """ "2/3" -> (2, 3); UsageError for a part that cannot be."""
+    if text is None:
+        return None
+    part, _, parts = text.partition("/")
+    if not (part.isdecimal() and parts.isdecimal() and 1 <= int(part) <= int(parts) <= SHARDS_LIMIT):
+        raise UsageError(
+            f"--shard {text!r} is no part like 2/3 (the second of three; at most {SHARDS_LIMIT})"
+        )
+    return int(part), int(parts)
 
 
 def planned_faults(texts: Sequence[str]) -> tuple[Fault, ...]:
