@@ -178,6 +178,7 @@ def test_user_memory_sync(device: Device, attempt: Attempt) -> None:
 
 
 @pytest.mark.negative
+@pytest.mark.logs("__kvmalloc_node")  # a length warns as a count does: docs/defects/va-table-count.md
 @pytest.mark.parametrize("case", ["unaligned-address", "unaligned-size", "overflow"])
 def test_user_memory_refused(device: Device, case: str, attempt: Attempt) -> None:
     """User memory is whole pages that exist."""

@@ -50,5 +50,5 @@ def test_defect(name: str, node: str, record: Record) -> None:
     module = importlib.import_module(f"harness.suite.reproducers.{name}")
     found = answer_of(lambda: module.show(node), TIME)
     record("found", found)
-    assert found == "", f"docs/defects/{name.replace('_', '-')}.md"
+    assert found == "", f"{found} (docs/defects/{name.replace('_', '-')}.md)"
     assert os.access(node, os.R_OK)
