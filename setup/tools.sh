@@ -8,6 +8,7 @@ purpose=${1:?demo or test}
 declare -A package=([git]=git [ssh]=openssh-client [python3]=python3)
 if [ "$purpose" = test ]; then
   package+=([sshd]=openssh-server)
+  package+=([public-inbox-httpd]=public-inbox) # the mail sources' tests ask a real server
 fi
 
 missing=()
@@ -28,6 +29,8 @@ if command -v apt-get >/dev/null && { [ "$(id -u)" = 0 ] || [ ${#become[@]} -gt 
     DEBIAN_FRONTEND=noninteractive "${become[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null && exit 0
 fi
 echo "please install: ${missing[*]}  (Debian: sudo apt-get install ${missing[*]})" >&2
-# Without git, ssh or a venv nothing runs; without sshd only some tests are left out.
-[ "${missing[*]}" = openssh-server ] && exit 0
-exit 1
+# Without git, ssh or a venv nothing runs; without the servers only some tests are left out.
+for name in "${missing[@]}"; do
+  case $name in openssh-server | public-inbox) ;; *) exit 1 ;; esac
+done
+exit 0
