@@ -1,7 +1,7 @@
 """A context whose power level cannot be set stays in the firmware when its creation fails.
 
 Needs a power controller that refuses once: in the virtual NPU ``--fault
-smu-error:command=SET_HARD_DPM,nth=3 --fault smu-error:command=SET_HARD_DPM,nth=5``.
+smu-error:command=SET_HARD_DPM,nth=5``.
 """
 
 from __future__ import annotations
