@@ -22,7 +22,9 @@ MANIFEST = "site.json"
 LOCK = ".publish.lock"
 MARKER = "xdnawatch-site"
 # What a page of ours may be called: slugs.py and catalogue.py make nothing else.
-_PATH = re.compile(r"(?:[A-Za-z0-9][A-Za-z0-9._-]*/)*[A-Za-z0-9][A-Za-z0-9._-]*\.(?:html|json|css)", re.ASCII)
+_PATH = re.compile(
+    r"(?:[A-Za-z0-9][A-Za-z0-9._-]*/)*[A-Za-z0-9][A-Za-z0-9._-]*\.(?:html|json|css|atom)", re.ASCII
+)
 
 
 class SiteError(Exception):

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from db.database import Database
 from reports.catalogue import Catalogue
+from reports.feeds import Feed, feeds
 from reports.folder import SiteFolder, opened
 from reports.page import Page
 from reports.pages.campaign import campaign_page
@@ -69,10 +70,13 @@ def publish_snapshot(
 ) -> Published:
     """Write the site of a snapshot; see ``publish``."""
     renderer = Renderer(version)
-    jobs = _jobs(Catalogue(snapshot), runs)
+    catalogue = Catalogue(snapshot)
+    jobs = _jobs(catalogue, runs)
     with opened(folder, now) as site:
         style = style_sheet()
         site.put((STYLE_SHEET,), hashlib.sha256(style).hexdigest(), lambda _: (style,))
+        for feed in feeds(catalogue):  # leaves too: every page names them
+            _put_feed(site, feed)
         for done, (what, pages) in enumerate(jobs, 1):
             for page in pages():
                 _put(site, renderer, page)
@@ -89,6 +93,11 @@ def _put(site: SiteFolder, renderer: Renderer, page: Page) -> None:
         renderer.digest(page),
         lambda now: (renderer.html(page, now), renderer.twin(page, now)),
     )
+
+
+def _put_feed(site: SiteFolder, feed: Feed) -> None:
+    content = feed.xml()
+    site.put((feed.path,), hashlib.sha256(content).hexdigest(), lambda _: (content,))
 
 
 def _jobs(catalogue: Catalogue, runs: Path) -> Sequence[Job]:
