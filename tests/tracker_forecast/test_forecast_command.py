@@ -80,7 +80,7 @@ def test_a_newer_tag_of_git_moves_the_forecast(program: Callable[..., str], tmp_
     database = Database(f"sqlite:///{tmp_path / 'x.db'}")
     with Session(database.engine) as session:
         for sample, tag in ((False, "v7.4-rc2"), (True, "v7.9")):
-            source = Source(kind="git", name=f"m{sample}", location="x", sample=sample)
+            source = Source(kind="git", name=f"m{sample}", location=f"x{sample}", sample=sample)
             session.add(source)
             session.flush()
             tree = Tree(source_id=source.id, name=f"mainline{sample}", role="mainline")
