@@ -67,6 +67,7 @@ class Report:
     message: str = ""
     metrics: tuple[Metric, ...] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
+    expectations: tuple[Mapping[str, Any], ...] = ()  # rows of the release table (harness.suite.releases)
 
     @property
     def values(self) -> dict[str, Any]:

@@ -214,7 +214,7 @@ class _Events:
             reason=message if report.outcome == "skipped" else None,
             suspect=None,
             values=clean_values(report.values),
-            expectations=[],
+            expectations=[dict(row) for row in report.expectations],
         )
 
     def end(self, status: int) -> None:

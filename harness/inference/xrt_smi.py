@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any
 
@@ -11,7 +12,9 @@ from harness.inference.commands import Command, Ran
 from harness.inference.driver_state import POWER_MODES, DriverState, parse_state
 from harness.inference.metrics import Installed, Missing, Report, failed, passed, skipped, unreadable
 from harness.inference.printed import lines_of, text_of
+from harness.suite.releases import Expectation, Level, UnknownReleaseError, expect, parse
 
+UNSUPPORTED = "err=-95"  # EOPNOTSUPP, as XRT writes it: "... IOCTL failed (err=-95): Operation not supported"
 PROGRAMS = ("xrt-smi", "/opt/xilinx/xrt/bin/xrt-smi")
 
 
@@ -185,19 +188,11 @@ class XrtSmi:
             self._configure("--pmode", before),
             self.bench.look_again,
         )
-        state, after = parse_state(looked), parse_state(last).power_mode
-        facts: dict[str, Any] = {
-            "power_mode": state.power_mode,
-            "before": before,
-            "clocks": dict(state.clocks),
-        }
-        if not setting.ok:
-            return failed(f"xrt-smi configure --pmode {mode} {setting.told}", **facts)
-        if state.power_mode != mode:
-            return failed(f"{mode} was set, the driver says {state.power_mode or 'nothing'}", **facts)
-        if not back.ok or after != before:
-            return failed(f"{before} could not be put back: the driver says {after or 'nothing'}", **facts)
-        return passed(**facts)
+        expected = mode_expectation(mode, self.bench.state)
+        report = judge_power_mode(
+            mode, before, expected, (setting, parse_state(looked)), (back, parse_state(last))
+        )
+        return replace(report, expectations=(expected.plain(),) if expected else ())
 
     def nonsense(self) -> Report:
         """A mode that does not exist is refused and changes nothing."""
@@ -249,6 +244,43 @@ class XrtSmi:
     def _configure(self, option: str, value: str) -> Command:
         arguments = ("configure", "-d", self.bench.state.bdf, option, value, "--batch")
         return Command(PROGRAMS, arguments, self.bench.timeouts.configure)
+
+
+def mode_expectation(mode: str, state: DriverState) -> Expectation | None:
+    """What the release table says of a mode: the lower ones are refused by older drivers. None: accepted."""
+    if mode not in ("powersaver", "balanced") or len(state.driver_version) < 2:
+        return None
+    try:
+        level = Level(parse(state.kernel), state.driver_version[1], state.generation)
+    except UnknownReleaseError:
+        return None
+    return expect("power-low-medium", level)
+
+
+def judge_power_mode(
+    mode: str,
+    before: str,
+    expected: Expectation | None,
+    during: tuple[Ran, DriverState],
+    after: tuple[Ran, DriverState],
+) -> Report:
+    """Whether a mode was set as this release should, and the old one put back (pure)."""
+    setting, state = during
+    facts: dict[str, Any] = {"power_mode": state.power_mode, "before": before, "clocks": dict(state.clocks)}
+    refused = UNSUPPORTED in text_of(setting.stdout + setting.stderr)
+    if expected is not None and expected.row.value == "EOPNOTSUPP":
+        if setting.ok:
+            return failed(f"{mode} was accepted by a driver that should not know it", **facts)
+        if not refused or state.power_mode != before:
+            return failed(f"{mode} should be refused as unsupported; xrt-smi {setting.told}", **facts)
+        return passed(refused="EOPNOTSUPP", **facts)
+    if not setting.ok:
+        return failed(f"xrt-smi configure --pmode {mode} {setting.told}", **facts)
+    if state.power_mode != mode:
+        return failed(f"{mode} was set, the driver says {state.power_mode or 'nothing'}", **facts)
+    if not after[0].ok or after[1].power_mode != before:
+        return failed(f"{before} could not be put back: {after[1].power_mode or 'nothing'} is set", **facts)
+    return passed(**facts)
 
 
 def _compared(*pairs: tuple[str, str, str, str], **facts: Any) -> Report:

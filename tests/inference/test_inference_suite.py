@@ -288,6 +288,35 @@ def test_a_power_mode_that_does_not_arrive_fails(examine_json: bytes) -> None:
     assert (report.outcome, report.message) == ("failed", "turbo was set, the driver says default")
 
 
+REFUSED = Ran("/x", 1, stderr=b"[xrt-smi] ERROR: SET_STATE IOCTL failed (err=-95): Operation not supported")
+
+
+@pytest.mark.parametrize(
+    ("kernel", "setting", "outcome", "word"),
+    [
+        ("7.0.13", REFUSED, "passed", ""),
+        ("7.0.13", Ran("/x", 1, stderr=b"Segmentation fault"), "failed", "should be refused as unsupported"),
+        ("7.0.13", Ran("/x", 0), "failed", "should not know it"),
+        ("7.2.12", REFUSED, "failed", "Operation not supported"),
+    ],
+)
+def test_lower_modes_are_expected_by_release(
+    examine_json: bytes, kernel: str, setting: Ran, outcome: str, word: str
+) -> None:
+    """LOW and MEDIUM came with 7.2: refused as unsupported before, a failure after; the row is told."""
+
+    def answer(command: Command | Look) -> Ran:
+        if isinstance(command, Look):
+            return Ran(None, state={**STATE, "kernel": kernel})
+        return setting if "balanced" in command.arguments else Ran("/x", 0)
+
+    made = bench(answer, {**STATE, "kernel": kernel})
+    report = xrt_smi.XrtSmi(made, SMI).power_mode("balanced")
+    assert (report.outcome, word in report.message) == (outcome, True)
+    (row,) = report.expectations
+    assert row["key"] == "power-low-medium"
+
+
 def test_configuring_without_root_is_skipped(examine_json: bytes) -> None:
     """It is the user's right that is missing, not the kernel's fault."""
     report = xrt_smi.XrtSmi(bench(Npu(examine_json), {**STATE, "uid": 1000}), SMI).power_mode("turbo")
