@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.tracker_sources.servers import Double, Hurry, Reply, Request, new_mail
+from tests.tracker_sources.servers import Double, Hurry, Reply, Request, free_port, new_mail
 from tracker.errors import SourceError
 from tracker.mail.atom import NotAtomError, parse_feed
 from tracker.mail.lore import LoreReader
@@ -97,6 +97,13 @@ def test_it_gives_up_after_four_attempts(double: MakeDouble, hurry: Hurry) -> No
         client.get("/", ("text/plain",))
     assert len(host.asked) == 4
     assert [round(wait) >= least for wait, least in zip(hurry.waits, (2, 4, 8), strict=True)] == [True] * 3
+
+
+def test_a_machine_without_a_network_is_told_soon(hurry: Hurry) -> None:
+    url = f"http://127.0.0.1:{free_port()}/"
+    with hurry.client(url) as client, pytest.raises(OutageError, match="cannot connect to"):
+        client.get("/", ("text/plain",))
+    assert len(hurry.waits) == 1
 
 
 def test_an_endless_answer_is_cut_off(double: MakeDouble, hurry: Hurry) -> None:

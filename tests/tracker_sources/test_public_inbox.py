@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -205,9 +205,12 @@ def test_epochs_over_http_and_a_new_epoch(
     assert wire.received < 1024  # the manifest alone
 
     archive.add([new_mail("[PATCH] accel/amdxdna: Next epoch", "epoch@example.org")], epoch=1)
+    # The server's manifest names an epoch a moment before it serves it; meanwhile the sync says so.
     deadline = time.monotonic() + 30
-    while ingest("public-inbox", url).new == 0:
-        assert time.monotonic() < deadline, "the new epoch never came"
+    new = 0
+    while new == 0 and time.monotonic() < deadline:
+        with suppress(SourceError):
+            new = ingest("public-inbox", url).new
         time.sleep(0.3)
     assert ("epoch@example.org", "patch") in stored(database)
 

@@ -172,6 +172,10 @@ class PoliteClient:
                 answer, problem, asked = self._once(url, into, accept, method, data, headers, limit)
             except httpx.TransportError as error:
                 problem, asked, answer = f"{error}" or type(error).__name__, None, None
+                if isinstance(error, httpx.ConnectError) and attempt:
+                    raise OutageError(
+                        f"cannot connect to {_host(url)}: {problem}; is it reachable?"
+                    ) from error
             if answer is not None:
                 return answer
             trouble = problem
