@@ -182,6 +182,7 @@ def page(cells: Iterable[Cell], *, command: str, machine: str, model: str, date:
     found = list(cells)
     kernels = list(dict.fromkeys(cell.kernel for cell in found))
     good = sum(cell.good for cell in found)
+    left = len(ROWS) * len(kernels) - len(found)
     lines = [
         "# The fault matrix",
         "",
@@ -194,7 +195,7 @@ def page(cells: Iterable[Cell], *, command: str, machine: str, model: str, date:
         "```",
         "",
         f"Machine {machine}, device model {model}, {date}. "
-        f"{good} of {len(found)} cells are as they should be.",
+        f"{good} of {len(found)} cells are as they should be" + (f"; {left} were not run." if left else "."),
         "",
         "A cell: the outcome, the sign that showed (an id of the kernel-log signatures, or what the tests "
         "saw), the run's verdict, and the seconds of both runs. *Tolerated*: the driver must cope, and did. "
@@ -204,7 +205,7 @@ def page(cells: Iterable[Cell], *, command: str, machine: str, model: str, date:
         "| --- | --- |" + " --- |" * len(kernels),
     ]
     by_place = {(cell.row.fault, cell.kernel): cell for cell in found}
-    for row in dict.fromkeys(cell.row for cell in found):
+    for row in ROWS:
         shown = [_shown(by_place.get((row.fault, kernel))) for kernel in kernels]
         lines.append(f"| `{row.fault}` | `{row.tests}` | " + " | ".join(shown) + " |")
     bad = [cell for cell in found if not cell.good]
