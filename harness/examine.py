@@ -227,6 +227,14 @@ def secure_boot() -> bool | None:
     return None
 
 
+def watchdogs() -> list[dict[str, Any]]:
+    """Hardware watchdogs; they are not opened here, that would start them."""
+    return [
+        {"name": path.name, "identity": text(path / "identity"), "nowayout": text(path / "nowayout")}
+        for path in listed("/sys/class/watchdog", "watchdog*")[:8]
+    ]
+
+
 def machine() -> dict[str, Any]:
     """Names of product, firmware, processor and system."""
     processor = [
@@ -302,6 +310,7 @@ PARTS = (
     xrt,
     power,
     secure_boot,
+    watchdogs,
     machine,
     python,
     kernel_log,

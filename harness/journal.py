@@ -116,6 +116,15 @@ class EnvironmentRecord(Record):
     machine_time: float | None = None  # UNIX time by the machine's clock at that moment
 
 
+class WatchdogRecord(Record):
+    """A hardware watchdog was found: whether it was armed around the suite, and what it said."""
+
+    kind: Literal["watchdog"] = "watchdog"
+    boot: int
+    armed: bool
+    detail: str
+
+
 class SuiteEvent(Record):
     """One event of the suite as harness.suite.contract describes it, bounded and cleaned."""
 
@@ -175,6 +184,7 @@ AnyRecord = Annotated[
     | BootFailed
     | Proof
     | EnvironmentRecord
+    | WatchdogRecord
     | SuiteEvent
     | SuiteStopped
     | MachineLost

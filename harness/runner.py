@@ -35,10 +35,12 @@ from harness.journal import (
     RunStarted,
     SuiteStopped,
     Trouble,
+    WatchdogRecord,
 )
 from harness.log_capture import KernelLogCapture
 from harness.suite_stream import Suite, SuiteStream
 from harness.untrusted import clean
+from harness.watchdog import Watchdog, wanted
 from lab.machine import (
     BootError,
     BootRequest,
@@ -88,6 +90,7 @@ class RunOptions:
     silence: float = 60.0  # no event from the suite: no test may take longer
     answer: float = 15.0  # a machine that may have died, to say anything at all
     resumes: int = 3  # boots after the first, for the tests that remain
+    watchdog: bool = True  # arm a hardware watchdog around the suite where there is one and we are root
     stuck: int = 3  # tests that may hang in one boot before the rest is given up
 
 
@@ -175,6 +178,7 @@ class _Run:
         self.stream = SuiteStream(journal.append)
         self.previous_boot_id: str | None = None
         self.reachable = True
+        self.watchdog_wanted = False
 
     def execute(self) -> None:
         """Boot, and boot again while a machine died under a test and others remain."""
@@ -221,7 +225,8 @@ class _Run:
                     return "stopped"
                 self.journal.append(PhaseStarted(phase="suite", boot=boot))
                 session.shell.put(self.suite.files, root)
-                return self._suite(session, boot, root)
+                with self._watchdog(session, boot, root):
+                    return self._suite(session, boot, root)
             except (ShellLostError, ShellTimeoutError) as error:
                 self._lost(boot, session, str(error))
                 return "died"
@@ -250,6 +255,21 @@ class _Run:
                 )
             )
 
+    @contextlib.contextmanager
+    def _watchdog(self, session: Session, boot: int, root: str) -> Iterator[None]:
+        """Armed while the suite runs; a machine that no longer answers is left to it."""
+        if not self.watchdog_wanted:
+            yield
+            return
+        watchdog = Watchdog(session.shell, f"{root}-watchdog", longest=self.options.suite)
+        armed, said = watchdog.arm()
+        self.journal.append(WatchdogRecord(boot=boot, armed=armed, detail=said))
+        try:
+            yield
+        finally:
+            if not watchdog.disarm(reachable=self.reachable) and self.reachable:
+                self.on_note(f"the machine's watchdog could not be disarmed ({said}): it may reset itself")
+
     def _prove(self, session: Session, boot: int) -> str | None:
         """Examine the machine; the folder for the suite there, None when it must not or cannot run."""
         try:
@@ -259,6 +279,7 @@ class _Run:
                 EnvironmentRecord(boot=boot, digest="", facts={}, problems=(error.problem.as_json(),))
             )
             return None
+        self.watchdog_wanted = self.options.watchdog and wanted(report)
         candidate = self.request.candidate
         proofs = boot_proof.prove(
             report,

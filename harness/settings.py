@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict, Field
+
+
+class RunSettings(BaseModel):
+    """``[run]``: how runs are made."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    watchdog: Literal["auto", "off"] = "auto"  # arm a hardware watchdog in the machine around the suite
 
 
 class NightlySettings(BaseModel):

@@ -7,7 +7,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -60,7 +60,7 @@ def perform(
             RunRequest(job.candidate, job.requested, job.faults, build_id),
             job.suite,
             folder,
-            job.options,
+            replace(job.options, watchdog=job.options.watchdog and app.settings.run.watchdog == "auto"),
             on_record=on_record,
             on_note=on_note or app.note,
         )

@@ -10,7 +10,7 @@ from typing import Any
 import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from harness.settings import NightlySettings
+from harness.settings import NightlySettings, RunSettings
 from lab.inventory import MachineSettings
 from tracker.settings import DriverProfile, SourceSettings, TreeSettings
 from xdnawatch.errors import SettingsError
@@ -64,6 +64,7 @@ class Settings(BaseModel):
     source: tuple[SourceSettings, ...] = ()
     tree: tuple[TreeSettings, ...] = ()
     machine: tuple[MachineSettings, ...] = ()
+    run: RunSettings = Field(default_factory=RunSettings)
     nightly: NightlySettings = Field(default_factory=NightlySettings)
 
     @model_validator(mode="after")
