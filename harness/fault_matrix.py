@@ -23,12 +23,13 @@ NOTHING = "nothing"
 NEXT_TESTS = "test_presence"
 """The run after the fault: boot, proof, probe, open, identity."""
 
-FIRST_FORCED_IOVA = (7, 1)
-"""Up to 7.0 the device works in the process's address space (SVA), which the model cannot reach."""
+_SVA_UNTIL = (7, 1)  # before it the device works at the process's addresses, which the model cannot reach
+_SHORT_TDR_SINCE = (7, 2)  # tdr_timeout_ms, 2 s; before it a test has long given up when the driver does
 
 _EXEC = "CHAIN_EXEC_NPU"
 _ONE_COMMAND = "test_start_cu"
 _TELEMETRY = "test_query and test_telemetry and not errors"
+_LATE_TDR = (_SHORT_TDR_SINCE, (TEST_FAILS,))
 _PROBE = "test_driver_probed or test_driver_name"
 
 
@@ -36,14 +37,14 @@ _PROBE = "test_driver_probed or test_driver_name"
 class Row:
     """One fault as ``--fault`` takes it, the pytest -k expression, and the signs of which one must be seen.
 
-    ``with_sva``: the signs up to 7.0 where they differ; empty: the fault cannot be seen there. ``pm``: the
-    tests that put the device to sleep are needed.
+    ``older``: a release as (major, minor) and the signs before it; no signs: it cannot be seen there.
+    ``pm``: the tests that put the device to sleep are needed.
     """
 
     fault: str
     tests: str
     signs: tuple[str, ...]
-    with_sva: tuple[str, ...] | None = None
+    older: tuple[tuple[int, int], tuple[str, ...]] | None = None
     pm: bool = False
 
     @property
@@ -53,13 +54,13 @@ class Row:
 
     def signs_on(self, kernel: tuple[int, int]) -> tuple[str, ...]:
         """What must be seen on a kernel, given as (major, minor)."""
-        if kernel < FIRST_FORCED_IOVA and self.with_sva is not None:
-            return self.with_sva
+        if self.older is not None and kernel < self.older[0]:
+            return self.older[1]
         return self.signs
 
 
 ROWS: tuple[Row, ...] = (
-    Row(f"drop:message={_EXEC},nth=1", _ONE_COMMAND, ("tdr",)),
+    Row(f"drop:message={_EXEC},nth=1", _ONE_COMMAND, ("tdr",), older=_LATE_TDR),
     Row("drop:message=GET_TELEMETRY", _TELEMETRY, ("mbox-timeout",)),
     Row(f"late:message={_EXEC},ms=300", _ONE_COMMAND, (NOTHING,)),
     Row("late:message=GET_TELEMETRY,ms=6000", _TELEMETRY, ("mbox-timeout",)),
@@ -69,9 +70,9 @@ ROWS: tuple[Row, ...] = (
     Row(f"reorder:message={_EXEC},nth=1", "test_several_in_flight", (NOTHING,)),
     Row("fail:message=CREATE_CONTEXT,status=0x2000003", "test_create_and_destroy", ("ctx-noavail",)),
     Row(f"fail:message={_EXEC},nth=1", _ONE_COMMAND, (TEST_FAILS,)),
-    Row("hung-command", _ONE_COMMAND, ("tdr", "tdr-report")),
-    Row("wrong-result", "test_work and test_copy", (TEST_FAILS,), with_sva=()),
-    Row("skipped-work", "test_work and test_copy", (TEST_FAILS,), with_sva=()),
+    Row("hung-command", _ONE_COMMAND, ("tdr", "tdr-report"), older=_LATE_TDR),
+    Row("wrong-result", "test_work and test_copy", (TEST_FAILS,), older=(_SVA_UNTIL, ())),
+    Row("skipped-work", "test_work and test_copy", (TEST_FAILS,), older=(_SVA_UNTIL, ())),
     Row("firmware-not-alive", _PROBE, ("fw-not-alive",)),
     Row("slow-boot", _PROBE, (NOTHING,)),
     Row("bad-magic", _PROBE, ("mbox-magic",)),
@@ -84,12 +85,17 @@ ROWS: tuple[Row, ...] = (
     Row("suspend-stuck:nth=2", "test_sleeps_when_idle", ("suspend",), pm=True),
     Row("failed-suspend:nth=2", "test_sleeps_when_idle", ("suspend",), pm=True),
     Row("failed-resume:nth=2", "test_sleeps_when_idle", ("resume",), pm=True),
-    Row(f"lost-interrupt:message={_EXEC},nth=1", _ONE_COMMAND, ("tdr",)),
+    Row(f"lost-interrupt:message={_EXEC},nth=1", _ONE_COMMAND, ("tdr",), older=_LATE_TDR),
     Row(f"spurious-interrupt:message={_EXEC},times=100", _ONE_COMMAND, (NOTHING,)),
     Row(f"ring-corruption:message={_EXEC},nth=1", _ONE_COMMAND, ("mbox-bad",)),
     Row("async-error", _ONE_COMMAND, ("async-error",)),
     # Behind the guest's memory: up to 7.0 the IOMMU lets every address through.
-    Row("dma-out-of-range:address=0xdead00000", _ONE_COMMAND, ("io-page-fault",), with_sva=("dma-error",)),
+    Row(
+        "dma-out-of-range:address=0xdead00000",
+        _ONE_COMMAND,
+        ("io-page-fault",),
+        older=(_SVA_UNTIL, ("dma-error",)),
+    ),
 )
 
 

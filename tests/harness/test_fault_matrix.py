@@ -75,7 +75,7 @@ def test_every_fault_of_the_model_has_a_row_that_can_be_given_to_it() -> None:
 def test_every_sign_is_a_signature_and_what_the_model_promises() -> None:
     known = {one.id for one in known_signatures()} | {"dma-error", TEST_FAILS, NOTHING}
     for row in ROWS:
-        assert set(row.signs) | set(row.with_sva or ()) <= known, row
+        assert set(row.signs) | set(row.older[1] if row.older else ()) <= known, row
         for sign in set(row.signs) - {TEST_FAILS, NOTHING}:
             assert sign in FAULTS[row.name].finding, f"{row.name} promises another finding than {sign}"
 
@@ -117,7 +117,7 @@ def test_a_detected_fault_is_not_good_when_it_does_not_end_or_stays() -> None:
     assert not cell(evidence(RunVerdict.FAIL, ["tdr"], "failed", ended=False)).good
 
 
-def test_with_the_process_s_addresses_other_signs_hold() -> None:
+def test_older_drivers_show_other_signs() -> None:
     row = next(row for row in ROWS if row.name == "wrong-result")
     assert row.signs_on((7, 0)) == ()
     assert row.signs_on((7, 1)) == (TEST_FAILS,)
