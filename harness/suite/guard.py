@@ -178,6 +178,14 @@ def facts(root: Path = Path("/")) -> dict[str, object]:
     }
 
 
+def patience(normal: float, tainted: float, root: Path = Path("/")) -> float:
+    """Seconds to wait for a test: ``tainted`` once the kernel died or warned (tainted-kernels.rst, D and W).
+
+    What hangs behind an oops hangs for ever, and every test behind it would take its whole time.
+    """
+    return min(normal, tainted) if taint(root) & (1 << 7 | 1 << 9) else normal
+
+
 def taint(root: Path = Path("/")) -> int:
     """The kernel's taint bits, 0 when they cannot be read."""
     text = _text(root / "proc/sys/kernel/tainted")

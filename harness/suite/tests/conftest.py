@@ -20,6 +20,7 @@ from harness.suite.reporter import EVENTS, EXPECTATION, plain
 from harness.suite.witness import Witness
 
 TEST_TIMEOUT = 20.0  # seconds of one phase of one test; the driver's longest wait is 5
+TAINTED_TIMEOUT = 10.0  # the same in a kernel that reported a warning or an oops
 FOUND = pytest.StashKey[guard.Found]()
 KERNEL_LOG = pytest.StashKey[kmsg.KernelLog | None]()
 MARKERS = (
@@ -154,7 +155,7 @@ class _limit:  # noqa: N801 - reads as a statement
 
     def __init__(self, item: pytest.Item) -> None:
         marker = item.get_closest_marker("limit")
-        self.seconds = float(marker.args[0]) if marker else TEST_TIMEOUT
+        self.seconds = float(marker.args[0]) if marker else guard.patience(TEST_TIMEOUT, TAINTED_TIMEOUT)
 
     def __enter__(self) -> None:
         signal.signal(signal.SIGALRM, self._expired)
