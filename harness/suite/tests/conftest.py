@@ -22,6 +22,7 @@ from harness.suite.witness import Witness
 TEST_TIMEOUT = 20.0  # seconds of one phase of one test; the driver's longest wait is 5
 TAINTED_TIMEOUT = 10.0  # the same in a kernel that reported a warning or an oops
 FOUND = pytest.StashKey[guard.Found]()
+LOST = pytest.StashKey[bool]()  # the device answers nobody: even closing it would never end
 KERNEL_LOG = pytest.StashKey[kmsg.KernelLog | None]()
 MARKERS = (
     "bare: runs also where the device cannot be tested",
@@ -270,10 +271,12 @@ def pci(request: pytest.FixtureRequest) -> guard.PciDevice:
 
 
 @pytest.fixture(scope="session")
-def device(node: str) -> Iterator[Device]:
+def device(node: str, request: pytest.FixtureRequest) -> Iterator[Device]:
     """One client for all tests that do not need their own; it gets its heap with ``heap``."""
-    with Device(node) as opened:
-        yield opened
+    opened = Device(node)
+    yield opened
+    if not request.config.stash.get(LOST, False):
+        opened.close()
 
 
 @pytest.fixture
@@ -393,7 +396,8 @@ def witness(request: pytest.FixtureRequest, after_probe: AfterProbe) -> Iterator
     assert after_probe is not None
     watching = Witness(request.config.stash[FOUND], request.config.stash[KERNEL_LOG])
     yield watching
-    watching.close()
+    if not request.config.stash.get(LOST, False):
+        watching.close()
 
 
 @pytest.fixture(autouse=True)
@@ -401,6 +405,8 @@ def unchanged(request: pytest.FixtureRequest, witness: Witness) -> Iterator[None
     """A test that passed but left a context, a warning or a taint behind has failed."""
     witness.forget()
     yield
+    if request.config.stash.get(LOST, False):
+        return
     changes = witness.changes()
     marker = request.node.get_closest_marker("logs")
     if marker:

@@ -12,7 +12,7 @@ import os
 import pytest
 
 from harness.suite.child import answer_of
-from harness.suite.tests.conftest import Record
+from harness.suite.tests.conftest import LOST, Record
 
 TIME = 30.0  # seconds of one reproducer; the longest waits 20
 # name of the reproducer, what is suspected
@@ -45,10 +45,12 @@ ROWS = [
 @pytest.mark.logs(".")
 @pytest.mark.usefixtures("program")
 @pytest.mark.parametrize("name", ROWS)
-def test_defect(name: str, node: str, record: Record) -> None:
+def test_defect(request: pytest.FixtureRequest, name: str, node: str, record: Record) -> None:
     """A reproducer finds nothing to complain of."""
     module = importlib.import_module(f"harness.suite.reproducers.{name}")
     found = answer_of(lambda: module.show(node), TIME)
     record("found", found)
+    if found and name == "heap_growth_deadlock":
+        request.config.stash[LOST] = True
     assert found == "", f"{found} (docs/defects/{name.replace('_', '-')}.md)"
     assert os.access(node, os.R_OK)
