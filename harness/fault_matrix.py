@@ -183,10 +183,11 @@ def _seconds(evidence: Evidence) -> float:
     return evidence.journal.records[-1].t
 
 
-def page(cells: Iterable[Cell], *, command: str, machine: str, model: str, date: str) -> str:
-    """The table as Markdown; everything in it comes from the cells."""
+def page(
+    cells: Iterable[Cell], kernels: Sequence[str], *, command: str, machine: str, model: str, date: str
+) -> str:
+    """The table as Markdown, a column for each kernel; everything in it comes from the cells."""
     found = list(cells)
-    kernels = list(dict.fromkeys(cell.kernel for cell in found))
     good = sum(cell.good for cell in found)
     left = len(ROWS) * len(kernels) - len(found)
     lines = [

@@ -127,7 +127,11 @@ def test_older_drivers_show_other_signs() -> None:
 def test_the_page_shows_every_cell_and_says_what_is_wrong() -> None:
     good = cell(evidence(RunVerdict.FAIL, ["tdr"], "failed"))
     bad = replace(cell(evidence(RunVerdict.PASS)), kernel="7.0.13")
-    text = page([good, bad], command="the command", machine="virtual-npu4", model="1.1", date="2026-11-23")
+    text = page(
+        [good, bad], ["7.0.13", "7.3.4"], command="the command", machine="virtual-npu4", model="1.1",
+        date="2026-11-23",
+    )  # fmt: skip
+    assert "| kernel 7.0.13 | kernel 7.3.4 |" in text
     assert "the command" in text
     assert f"1 of 2 cells are as they should be; {2 * len(ROWS) - 2} were not run." in text
     assert text.count("| not run |") == len(ROWS) - 1

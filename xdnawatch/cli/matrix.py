@@ -207,7 +207,7 @@ def report(context: AppContext, machine: str, kernels: dict[str, Candidate], pat
     words = [f"--kernel {name}" for name in kernels]
     command = f"xdnawatch matrix faults {' '.join(words)} --machine {machine} --write docs/{path.name}"
     date = (newest or datetime.now(UTC)).date().isoformat()
-    return page(cells, command=command, machine=machine, model=MODEL_VERSION, date=date)
+    return page(cells, list(kernels), command=command, machine=machine, model=MODEL_VERSION, date=date)
 
 
 def plain(cell: Cell) -> dict[str, object]:
