@@ -75,7 +75,9 @@ def driver(facts: Facts) -> Check:
         )
     return bad(
         "driver",
-        f"the kernel {facts.release} was built without the amdxdna driver",
+        f"the kernel {facts.release} was built without the amdxdna driver"
+        if config.get("value") == "n"
+        else f"the kernel {facts.release} has no amdxdna module",
         "boot a kernel with CONFIG_DRM_ACCEL_AMDXDNA (Debian: 6.18 and later)",
     )
 

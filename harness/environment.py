@@ -168,11 +168,11 @@ def module_origin(report: Mapping[str, Any]) -> str:
 def iommu_mode(report: Mapping[str, Any]) -> str:
     """How the device reaches memory: off, force_iova, passthrough (SVA), translated, unknown."""
     npus = _list(report, "npus")
+    if npus and not npus[0].get("iommu_group"):
+        return "off"  # also with force_iova, which asks the IOMMU to translate
     parameters = _part(_part(report, "module"), "parameters")
     if str(parameters.get("force_iova")) in ("Y", "1"):
         return "force_iova"
-    if npus and not npus[0].get("iommu_group"):
-        return "off"
     domain = str(npus[0].get("iommu_domain") or "") if npus else ""
     if domain == "identity":
         return "passthrough"
