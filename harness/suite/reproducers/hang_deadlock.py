@@ -15,6 +15,7 @@ import os
 import struct
 import sys
 import threading
+import time
 from collections.abc import Callable
 
 CHUNK = 64 << 20  # bytes of a heap chunk
@@ -93,8 +94,9 @@ def state(memory: mmap.mmap) -> str:
 
 def stuck(seconds: float, *threads: threading.Thread) -> bool:
     """Whether one of the threads has not ended after that time."""
+    until = time.monotonic() + seconds
     for thread in threads:
-        thread.join(seconds)
+        thread.join(max(0.0, until - time.monotonic()))
     return any(thread.is_alive() for thread in threads)
 
 

@@ -63,8 +63,9 @@ def create_context(fd: int) -> tuple[int, int]:
 
 def stuck(seconds: float, *threads: threading.Thread) -> bool:
     """Whether one of the threads has not ended after that time."""
+    until = time.monotonic() + seconds
     for thread in threads:
-        thread.join(seconds)
+        thread.join(max(0.0, until - time.monotonic()))
     return any(thread.is_alive() for thread in threads)
 
 
