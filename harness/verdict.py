@@ -260,6 +260,9 @@ def _kernel_complained(results: Sequence[CaseResult], findings: Sequence[LogFind
 def _nothing_ran(results: Sequence[CaseResult]) -> Judgement | None:
     if any(result.outcome == "passed" for result in results):
         return None
+    shown = tuple(result.test for result in _bad(results))
+    if shown:  # only tests of suspected defects were asked for, and they show them
+        return Judgement(RunVerdict.FAIL, f"{len(shown)} show a suspected defect, and nothing passed", shown)
     reasons = [result.message for result in results if result.outcome == "skipped"]
     told = next((reason for reason in reasons if reason.startswith(ENVIRONMENT_PREFIX)), None)
     if told is not None:

@@ -138,6 +138,7 @@ ROWS: list[tuple[str, Journal, list[CaseResult], list[LogFinding], str, str]] = 
         "pass",
         "1 show a suspected",
     ),
+    ("nothing but a suspect", GOOD, [case("b", "failed", suspect="tops")], [], "fail", "nothing passed"),
     ("its warning too", GOOD, [case("a"), case("b", "failed", suspect="tops")], [WARN], "pass", "suspected"),
     (
         "but not its oops",
