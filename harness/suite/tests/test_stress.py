@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import select
 import subprocess
 import threading
 import time
@@ -23,6 +24,7 @@ from harness.suite.device import Device
 from harness.suite.tests.conftest import FOUND, Record
 from harness.suite.tests.test_fuzz import healthy
 
+PREPARE = 15.0  # seconds until a worker has its heap
 ROUND = 3.0  # seconds of one race
 ANSWER = 40.0  # seconds until everybody has ended
 WORKERS = 4
@@ -43,13 +45,18 @@ def served(node: str) -> Iterator[None]:
     assert answer_of(lambda: healthy(node), ANSWER) == "", "a new client is not served"
 
 
-def work(node: str, until: float, chance: random.Random) -> dict[str, int]:
-    """Contexts and commands until the time is over; how the calls ended, counted by errno."""
+def work(node: str, seconds: float, chance: random.Random, ready: Callable[[], object]) -> dict[str, int]:
+    """Contexts and commands for some seconds after the first heap; how they ended, counted by errno."""
     counted: dict[str, int] = {}
+    until = time.monotonic() + PREPARE
     while time.monotonic() < until:
         with contextlib.suppress(OSError), Device(node) as device:
             heap = device.heap()
             unit = device.buffer(uapi.Bo.DEV, 4096)
+            if not counted:
+                counted["begun"] = 1
+                until = time.monotonic() + seconds
+                ready()
             while time.monotonic() < until and heap.size:
                 name = one(device, unit.handle, chance)
                 counted[name] = counted.get(name, 0) + 1
@@ -79,21 +86,27 @@ def one(device: Device, unit: int, chance: random.Random) -> str:
     return "done"
 
 
-def crowd(node: str, choose: random.Random, disturb: Callable[[float], None]) -> list[object]:
-    """Let WORKERS processes work while ``disturb`` runs; their counts. ``disturb`` is told when to end."""
-    until = time.monotonic() + ROUND
+def crowd(node: str, choose: random.Random, disturb: Callable[[], object]) -> list[object]:
+    """Let WORKERS processes work, and ``disturb`` once all of them do; their counts."""
     seeds = [choose.random() for _turn in range(WORKERS)]
     answers: list[object] = []
+    reading, writing = os.pipe()
 
     def follow(seed: float) -> None:
-        answers.append(answer_of(lambda: work(node, until, random.Random(seed)), ANSWER))
+        chance = random.Random(seed)
+        answers.append(answer_of(lambda: work(node, ROUND, chance, lambda: os.write(writing, b".")), ANSWER))
 
     threads = [threading.Thread(target=follow, args=(seed,)) for seed in seeds]
     for thread in threads:
         thread.start()
-    disturb(until)
+    for _worker in range(WORKERS):
+        if select.select([reading], [], [], PREPARE)[0]:
+            os.read(reading, 1)
+    disturb()
     for thread in threads:
         thread.join(ANSWER)
+    os.close(reading)
+    os.close(writing)
     return answers
 
 
@@ -105,7 +118,7 @@ def ended(answers: list[object]) -> bool:
 @pytest.mark.usefixtures("served")
 def test_many_clients(node: str, choose: random.Random, record: Record) -> None:
     """Four processes make, use and destroy contexts at once: each of them finishes all it began."""
-    answers = crowd(node, choose, lambda until: time.sleep(max(0.0, until - time.monotonic())))
+    answers = crowd(node, choose, lambda: None)
     record("counts", answers)
     assert ended(answers)
     assert sum(answer.get("done", 0) for answer in answers if isinstance(answer, dict)) > WORKERS
@@ -118,7 +131,7 @@ def test_killed_in_the_middle(node: str, choose: random.Random) -> None:
         pid = os.fork()
         if pid == 0:
             with contextlib.suppress(BaseException):
-                work(node, time.monotonic() + 10, random.Random(_turn))
+                work(node, 10, random.Random(_turn), int)
             os._exit(0)
         time.sleep(choose.uniform(0.05, 0.6))
         os.kill(pid, 9)
@@ -169,7 +182,7 @@ def test_unbound_at_work(node: str, pci: guard.PciDevice, choose: random.Random,
     """The driver is taken away from working processes: calls end, and it can be bound when they are gone."""
     driver = Path("/sys/bus/pci/drivers/amdxdna")
 
-    def disturb(_until: float) -> None:
+    def disturb() -> None:
         time.sleep(choose.uniform(0.3, 1.2))
         (driver / "unbind").write_text(pci.address, "ascii")
 
@@ -196,7 +209,7 @@ def test_bound_again_under_a_client(node: str, pci: guard.PciDevice) -> None:
             error = str(refused)
     if error:
         (driver / "bind").write_text(pci.address, "ascii")
-    assert error == "", "docs/defects/unbind-with-client.md"
+    assert error == "", f"{error} (docs/defects/unbind-with-client.md)"
 
 
 @pytest.mark.root
@@ -216,7 +229,7 @@ def test_reloaded(pci: guard.PciDevice) -> None:
 def test_reset_at_work(node: str, pci: guard.PciDevice, choose: random.Random, record: Record) -> None:
     """A function-level reset behind the driver's back: every call ends, and binding anew heals the device."""
 
-    def disturb(_until: float) -> None:
+    def disturb() -> None:
         time.sleep(choose.uniform(0.3, 1.0))
         Path(f"/sys/bus/pci/devices/{pci.address}/reset").write_text("1", "ascii")
 
@@ -235,7 +248,7 @@ def test_frozen_at_work(node: str, choose: random.Random, record: Record) -> Non
     Path("/sys/power/pm_test").write_text("devices", "ascii")
     try:
 
-        def disturb(_until: float) -> None:
+        def disturb() -> None:
             time.sleep(choose.uniform(0.3, 0.8))
             Path("/sys/power/state").write_text("freeze", "ascii")
 
