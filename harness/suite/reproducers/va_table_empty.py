@@ -71,6 +71,8 @@ def show(node: str) -> str:
             print("refused:", error, flush=True)
         os._exit(0)
     _pid, status = os.waitpid(child, 0)
+    if os.WIFEXITED(status) and os.WEXITSTATUS(status):
+        raise OSError(os.WEXITSTATUS(status), "the child could not ask")
     ended = f"the caller was killed by signal {os.WTERMSIG(status)}" if os.WIFSIGNALED(status) else ""
     return log.warning() or ended
 
