@@ -36,7 +36,7 @@ def test_machines_are_listed_for_people_and_programs(tmp_path: Path) -> None:
     settings(tmp_path, '[[machine]]\nname = "lap[red]"\nssh = "me@minipc"\n')
     listed = json.loads(xdnawatch("lab", "machines", "--json", cwd=tmp_path).stdout)
     assert listed[0] == {"name": "lap[red]", "kind": "ssh", "target": "me@minipc"}
-    assert [row["name"] for row in listed[1:]] == [f"virtual-npu{n}" for n in (1, 4, 5, 6)]
+    assert [row["name"] for row in listed[1:]] == [f"virtual-npu{n}" for n in ("1", "4", "5", "6", "3vf")]
     assert "lap[red]" in xdnawatch("lab", "machines", cwd=tmp_path).stdout
 
 
