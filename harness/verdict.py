@@ -8,7 +8,7 @@ model is never a kernel's failure.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -251,10 +251,16 @@ def _kernel_complained(results: Sequence[CaseResult], findings: Sequence[LogFind
             head = clean(finding.text.split("\n", 1)[0], 300)
             return Judgement(
                 RunVerdict.FAIL,
-                f"no test failed, but the kernel reported {finding.signature}: {head}",
+                f"{_apart_from(suspects)}, but the kernel reported {finding.signature}: {head}",
                 (_place(finding),),
             )
     return None
+
+
+def _apart_from(suspects: Collection[str]) -> str:
+    if not suspects:
+        return "no test failed"
+    return f"no test failed but {len(suspects)} that show suspected defects"
 
 
 def _nothing_ran(results: Sequence[CaseResult]) -> Judgement | None:
