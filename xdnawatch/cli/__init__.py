@@ -53,10 +53,9 @@ class RoomGroup(TyperGroup):
         part = typer.Typer()
         if hasattr(module, "register"):
             module.register(part)
-            part.callback()(lambda: None)  # keeps a lone command from becoming the whole program
         else:
             part.add_typer(module.app, name=cmd_name)
-            part.callback()(lambda: None)
+        part.callback()(lambda: None)  # keeps a lone command from becoming the whole program
         group = typer.main.get_command(part)
         assert isinstance(group, TyperGroup)
         return group.get_command(ctx, cmd_name)
