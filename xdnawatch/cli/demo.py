@@ -6,7 +6,6 @@ line; where mail or git is missing then, the offline sample (labelled as such ev
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import subprocess
 import sys
@@ -28,7 +27,6 @@ from reports.catalogue import Catalogue
 from reports.choosing import ChoiceError, choose_pair
 from reports.compare import compare
 from reports.reading import read_snapshot
-from reports.site import publish
 from tracker import answers
 from tracker.sample import write_sample
 from tracker.settings import SourceSettings, TreeSettings
@@ -36,7 +34,7 @@ from tracker.sync import sync
 from xdnawatch.cli.context import AppContext, current
 from xdnawatch.cli.lab import open_store, prepare
 from xdnawatch.cli.nightly import resolved, work_through
-from xdnawatch.cli.publish import show_comparison
+from xdnawatch.cli.publish import show_comparison, written
 from xdnawatch.cli.track import print_report, shown_progress
 from xdnawatch.errors import ExitCode, UsageError
 from xdnawatch.runs import bring_in
@@ -75,12 +73,7 @@ def demo(
     track(app, context, mail, repository)
     judged = boot(app, again=again)
     tell(app)
-    done = publish(
-        app.database,
-        app.settings.site,
-        version=importlib.metadata.version("xdnawatch"),
-        runs=app.data / "runs",
-    )
+    done = written(app, app.settings.site)
     app.out.print(f"\nthe site: {escape(str(done.front))}", soft_wrap=True)
     if not judged:
         raise typer.Exit(ExitCode.INFRASTRUCTURE)

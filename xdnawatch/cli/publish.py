@@ -19,6 +19,7 @@ from reports.pages.comparison import TONES, comparison_data, comparison_title
 from reports.printable import one_line, visible
 from reports.reading import read_snapshot
 from reports.rendering import twin_json
+from reports.site import Published
 from reports.site import publish as publish_site
 from reports.values import short_test
 from xdnawatch.cli.context import AppContext, JsonFlag, current
@@ -46,17 +47,7 @@ def publish(
     copied at any moment. Every page has its data beside it as JSON.
     """
     app = current(context)
-    with app.progress() as bar:
-        task = bar.add_task("reading the database", total=None)
-        done = publish_site(
-            app.database,
-            (to or app.settings.site).expanduser(),
-            version=importlib.metadata.version("xdnawatch"),
-            runs=app.data / "runs",
-            progress=lambda at, total, what: bar.update(
-                task, completed=at, total=total, description=f"publishing {visible(what, 40)}"
-            ),
-        )
+    done = written(app, (to or app.settings.site).expanduser())
     if as_json:
         app.emit(
             {
@@ -69,6 +60,21 @@ def publish(
         return
     app.note(f"{done.written} pages written, {done.kept} unchanged, {done.removed} removed")
     typer.echo(str(done.front))
+
+
+def written(app: AppContext, folder: Path) -> Published:
+    """Publish to ``folder`` with a progress bar."""
+    with app.progress() as bar:
+        task = bar.add_task("reading the database", total=None)
+        return publish_site(
+            app.database,
+            folder,
+            version=importlib.metadata.version("xdnawatch"),
+            runs=app.data / "runs",
+            progress=lambda at, total, what: bar.update(
+                task, completed=at, total=total, description=f"publishing {visible(what, 40)}"
+            ),
+        )
 
 
 def compare_runs(
