@@ -95,6 +95,13 @@ class SshShell:
             self._master = None
         self._socket.unlink(missing_ok=True)
 
+    def _lost(self, stderr: bytes) -> ShellLostError:
+        """What to raise when ssh failed. The shared connection is not trusted any more: a client can hear of
+        the loss before the process that holds the connection has ended, and the next command must not wait
+        for a connection that is about to go."""
+        self._end_master()
+        return ShellLostError(f"ssh {self.target.destination}: {_last_line(stderr) or 'connection lost'}")
+
     def connected(self) -> bool:
         """Whether the shared connection stands."""
         return self._master is not None and self._master.poll() is None
@@ -144,7 +151,7 @@ class SshShell:
             finally:
                 process.kill()
         if status == SSH_FAILED:
-            raise ShellLostError(f"ssh {self.target.destination}: {_last_line(err) or 'connection lost'}")
+            raise self._lost(err)
         return Completed(status, out, err)
 
     def stream(
@@ -168,8 +175,7 @@ class SshShell:
                 raise ShellTimeoutError(f"{argv[0]}: no end within {timeout:.0f} s")
             if status >= SSH_FAILED:
                 stderr.seek(0)
-                said = _last_line(stderr.read(STDERR_KEPT))
-                raise ShellLostError(f"ssh {self.target.destination}: {said or 'connection lost'}")
+                raise self._lost(stderr.read(STDERR_KEPT))
             return status
 
     def put(self, files: Mapping[str, bytes], folder: str) -> None:

@@ -238,9 +238,9 @@ def test_a_report_that_never_ends_is_cut() -> None:
 
 def test_a_large_log_is_read_fast() -> None:
     lines = [b"[  100.000001] pci 0000:00:1f.3: BAR 4: assigned [io  0x0580-0x059f]"] * 100_000
-    begin = time.perf_counter()
+    begin = time.process_time()
     scan(lines, "kernel.log", known_signatures())
-    assert time.perf_counter() - begin < 5.0, "a million lines must take seconds, not minutes"
+    assert time.process_time() - begin < 5.0, "a million lines must take seconds, not minutes"
 
 
 # Text that makes a backtracking expression sweat: prefixes of what the expressions look for, repeated.
@@ -263,9 +263,9 @@ EVIL = st.lists(
 
 @given(st.one_of(st.binary(max_size=3000), EVIL.map(str.encode)))
 def test_no_line_is_too_strange(raw: bytes) -> None:
-    begin = time.perf_counter()
+    begin = time.process_time()
     scan([raw, b"---[ end trace", raw], "kernel.log", known_signatures(), nonce="n")
-    assert time.perf_counter() - begin < 1.0
+    assert time.process_time() - begin < 1.0
     text = parse_line(raw).text
     assert "\x1b" not in text
     assert len(text) <= LINE_LIMIT

@@ -7,7 +7,6 @@ import pwd
 import shutil
 import socket
 import subprocess
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -125,7 +124,7 @@ def test_a_command_that_does_not_end_is_a_timeout(shell: SshShell) -> None:
     begin = time.monotonic()
     with pytest.raises(ShellTimeoutError, match="sleep"):
         shell.run(["sleep", "60"], timeout=0.5)
-    assert time.monotonic() - begin < 5
+    assert time.monotonic() - begin < 30
     assert shell.run(["echo", "still there"], timeout=20).text == "still there\n"
 
 
@@ -146,10 +145,10 @@ def test_lines_come_as_they_are_said(shell: SshShell) -> None:
 def test_silence_and_the_whole_have_their_own_limits(shell: SshShell) -> None:
     seen: list[bytes] = []
     with pytest.raises(ShellTimeoutError, match="silent"):
-        shell.stream(["sh", "-c", "echo a; sleep 60"], timeout=30, silence=0.5, on_line=seen.append)
+        shell.stream(["sh", "-c", "echo a; sleep 60"], timeout=30, silence=4, on_line=seen.append)
     with pytest.raises(ShellTimeoutError, match="no end"):
         shell.stream(
-            ["sh", "-c", "while :; do echo b; sleep 0.1; done"], timeout=3, silence=2.5, on_line=seen.append
+            ["sh", "-c", "while :; do echo b; sleep 0.1; done"], timeout=6, silence=5, on_line=seen.append
         )
     assert {b"a", b"b"} == set(seen)
 
@@ -178,11 +177,10 @@ def test_files_go_there_and_come_back(shell: SshShell, tmp_path: Path) -> None:
 
 
 def test_a_machine_that_goes_away_is_lost_not_hung(sshd: Sshd, shell: SshShell) -> None:
-    threading.Timer(0.5, sshd.drop).start()
-    begin = time.monotonic()
-    with pytest.raises(ShellLostError):
-        shell.stream(["sleep", "60"], timeout=30, silence=30, on_line=lambda _line: None)
-    assert time.monotonic() - begin < 10
+    with pytest.raises(ShellLostError):  # and not the ShellTimeoutError of a wait to its end
+        shell.stream(
+            ["sh", "-c", "echo up; sleep 90"], timeout=60, silence=60, on_line=lambda _line: sshd.drop()
+        )
     assert not shell.connected()
     # the next command makes its own connection
     assert shell.run(["echo", "back"], timeout=20).text == "back\n"

@@ -31,7 +31,7 @@ def test_a_killed_child_is_told() -> None:
 def test_a_silent_child_is_ended() -> None:
     began = time.monotonic()
     assert child.answer_of(lambda: time.sleep(60), 0.3) == "the child was silent for 0.3 s"
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30
 
 
 def test_what_a_child_prints_is_no_answer(capfd: object) -> None:

@@ -162,12 +162,12 @@ def test_damage_is_named_and_the_mail_is_kept(mail: MailMaker) -> None:
     ids=["brackets", "references", "newlines", "cuts", "lists", "applied", "parts", "diffs", "folds", "word"],
 )
 def test_hostile_mails_cost_little(raw: bytes) -> None:
-    start = time.monotonic()
+    start = time.process_time()
     mail = parse_mail(raw)
     parse_applied(mail.body)
     assert mail.kind
     assert mail.diff is not None
-    assert time.monotonic() - start < 5.0
+    assert time.process_time() - start < 5.0
 
 
 @given(st.binary(max_size=2000))

@@ -161,9 +161,7 @@ def test_a_second_sync_reads_nothing_and_changes_nothing(
     before = content(synced)
     with synced.engine.connect() as connection:
         ids = connection.execute(select(Change.id, Change.slug).order_by(Change.id)).all()
-    start = time.monotonic()
     report = run(synced, tmp_path, *sample)
-    assert time.monotonic() - start < 5
     assert [(one.new, one.scanned) for one in report.sources if one.kind == "mbox"] == [(0, 0)]
     assert content(synced) == before
     derive(synced, PROFILE, NOW)

@@ -90,9 +90,7 @@ def test_search_gives_what_a_file_gives(
 
     rows = all_rows(database)
     wire.reset()
-    start = time.monotonic()
     again = ingest("lore", url)
-    assert time.monotonic() - start < 2
     assert (again.scanned, again.new) == (0, 0)
     assert wire.received < 4096 < first
     assert wire.connections == 1
@@ -199,9 +197,7 @@ def test_epochs_over_http_and_a_new_epoch(
     assert stored(database) == expected
 
     wire.reset()
-    start = time.monotonic()
     assert ingest("public-inbox", url).scanned == 0
-    assert time.monotonic() - start < 2
     assert wire.received < 1024  # the manifest alone
 
     archive.add([new_mail("[PATCH] accel/amdxdna: Next epoch", "epoch@example.org")], epoch=1)
@@ -235,9 +231,7 @@ def test_an_epoch_from_a_git_daemon(
         url = f"git://127.0.0.1:{port}/git/0.git"
         ingest("public-inbox", url)
         assert stored(database) == expected
-        start = time.monotonic()
         assert ingest("public-inbox", url).scanned == 0
-        assert time.monotonic() - start < 2
         archive.add([new_mail("[PATCH] accel/amdxdna: Pushed", "pushed@example.org")])
         assert ingest("public-inbox", url).new == 1
 
@@ -263,9 +257,7 @@ def test_a_news_group(
     assert wire.connections == 1
 
     wire.reset()
-    start = time.monotonic()
     assert ingest("nntp", url).scanned == 0
-    assert time.monotonic() - start < 2
     assert wire.received < 1024
     archive.add([new_mail("[PATCH] accel/amdxdna: News", "news@example.org")])
     wait_until_served(archive, "news@example.org")
