@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import ForeignKey, Text, UniqueConstraint
+from sqlalchemy import JSON, ForeignKey, Text, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from db.base import Base, JsonList
+from db.base import Base, JsonList, JsonObject
 from db.mail_tables import Change
 
 
@@ -57,6 +57,8 @@ class Commit(Base):
     patch_id: Mapped[str | None] = mapped_column(index=True)
     reverts: Mapped[str | None]  # commit id this one reverts
     upstream: Mapped[str | None]  # mainline id named by a stable backport or a cherry-pick
+    # What its diff touches that others rely on (tracker.touches); None: not read yet.
+    touches: Mapped[JsonObject | None] = mapped_column(JSON(none_as_null=True))
 
     landings: Mapped[list[Landing]] = relationship(back_populates="commit")
 

@@ -173,8 +173,24 @@ def show(database: Database, name: str) -> ChangeAnswer:
             key=key,
             evidence=tuple(evidence),
             versions=_versions(connection, row),
-            commits=_commits(connection, row),
+            commits=_commits(connection, row).get(lines[0][1].slug, ()),
         )
+
+
+def everything(database: Database) -> list[ChangeAnswer]:
+    """Every change with its commits, the latest first, in a few queries; without its postings."""
+    with database.engine.connect() as connection:
+        more = {row.slug: row for row in connection.execute(select(Change.slug, Change.key, Change.evidence))}
+        commits = _commits(connection)
+        return [
+            ChangeAnswer(
+                line,
+                more[line.slug].key,
+                tuple(more[line.slug].evidence),
+                commits=commits.get(line.slug, ()),
+            )
+            for _, line in _lines(connection, [])
+        ]
 
 
 def window(database: Database, name: str) -> WindowAnswer:
@@ -347,35 +363,23 @@ def _versions(connection: Connection, row: int) -> tuple[Version, ...]:
     )
 
 
-def _commits(connection: Connection, row: int) -> tuple[CommitLine, ...]:
+def _commits(connection: Connection, row: int | None = None) -> dict[str, tuple[CommitLine, ...]]:
+    """Slug -> the commits of the change in each tree; of one change, or of all."""
     query = (
         select(
-            Commit.sha, Commit.title, Commit.author_name, Commit.author_date, Commit.commit_date,
+            Change.slug, Commit.sha, Commit.title, Commit.author_name, Commit.author_date, Commit.commit_date,
             Tree.name, Tree.role, Landing.tag, Landing.window, Match.rule, Match.score, Match.evidence,
         )
-        .join(Match, Match.commit_id == Commit.id)
+        .join(Match, Match.change_id == Change.id)
+        .join(Commit, Match.commit_id == Commit.id)
         .outerjoin(Landing, Landing.commit_id == Commit.id)
         .outerjoin(Tree, Tree.id == Landing.tree_id)
-        .where(Match.change_id == row)
         .order_by(Commit.commit_date, Commit.sha, Tree.name)
     )  # fmt: skip
-    return tuple(
-        CommitLine(
-            sha=one.sha,
-            title=one.title,
-            author=one.author_name,
-            author_date=one.author_date,
-            commit_date=one.commit_date,
-            tree=one.name,
-            role=one.role,
-            tag=one.tag,
-            window=one.window,
-            rule=one.rule,
-            score=one.score,
-            evidence=one.evidence,
-        )
-        for one in connection.execute(query)
-    )
+    found: dict[str, list[CommitLine]] = {}
+    for slug, *values in connection.execute(query if row is None else query.where(Change.id == row)):
+        found.setdefault(slug, []).append(CommitLine(*values))
+    return {slug: tuple(lines) for slug, lines in found.items()}
 
 
 def _rc(tag: str) -> int | None:

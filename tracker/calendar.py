@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import total_ordering
+from functools import cached_property, total_ordering
 from importlib.resources import files
 
 # "v7.1", "v7.1-rc3", "v7.1.4", "v2.6.39-rc1".
@@ -39,7 +39,7 @@ class Version:
     patch: int = 0
     rc: int | None = None
 
-    @property
+    @cached_property
     def window(self) -> str:
         """The release this tag belongs to: v7.1-rc3 and v7.1 and v7.1.4 are of "7.1"."""
         return ".".join(str(part) for part in self.base)
@@ -53,6 +53,12 @@ class Version:
     def stable(self) -> bool:
         """A stable update such as v7.1.4."""
         return self.patch > 0
+
+    @cached_property
+    def tag(self) -> str:
+        """The tag's name: "v7.1-rc3", "v7.1.4"."""
+        name = f"v{self.window}" + (f".{self.patch}" if self.patch else "")
+        return name + (f"-rc{self.rc}" if self.rc is not None else "")
 
     @property
     def order(self) -> tuple[tuple[int, ...], int, int]:

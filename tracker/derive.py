@@ -23,6 +23,7 @@ from tracker.matching import MatchFact, Matching, Notice, match_commits
 from tracker.revisions import SeriesEdge, link_series
 from tracker.settings import DriverProfile
 from tracker.stored import Stored, load
+from tracker.stored_answers import store_answers
 from tracker.voices import Threads
 from tracker.windows import Case, Landed, Reverted, judge
 
@@ -51,7 +52,7 @@ class DeriveReport:
 
 
 def derive_answers(database: Database, profile: DriverProfile, now: datetime) -> DeriveReport:
-    """Recompute everything and store it in one transaction."""
+    """Recompute everything and store it: changes with their windows, then what follows from them."""
     with database.engine.begin() as connection:
         record, sample = load(connection, profile)
     worlds = [_derive(stored, profile, now) for stored in (record, sample)]
@@ -69,6 +70,7 @@ def derive_answers(database: Database, profile: DriverProfile, now: datetime) ->
             {**record.commit_ids, **sample.commit_ids},
             kinds,
         )
+    store_answers(database, now)
     return DeriveReport(len(series), len(answers), len(matches), len(record.commits) + len(sample.commits))
 
 

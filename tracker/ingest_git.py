@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from db.base import utc_now
 from db.database import Database
@@ -27,6 +27,7 @@ from tracker.progress import Progress
 from tracker.settings import DriverProfile, TreeSettings
 
 BATCH = 500  # commits a transaction
+READER = 2  # raised when more is read of a commit than before: trees are then gone through once more
 _IN = 500  # values of one IN (...)
 
 
@@ -52,6 +53,7 @@ def ingest_git(
         "tags": _digest(refs),
         "profile": profile.model_dump(mode="json"),
         "role": settings.role,
+        "reader": READER,
     }
     with database.engine.begin() as connection:
         source_id, cursor = _source_row(connection, settings)
@@ -106,9 +108,11 @@ def _newest(repository: Repository, names: list[str], commits: dict[str, str], h
 def _store_commits(database: Database, repository: Repository, ids: list[str], progress: Progress) -> int:
     with database.engine.begin() as connection:
         known = {
-            sha
+            sha: touched is not None
             for part in _parts(ids)
-            for sha in connection.scalars(select(Commit.sha).where(Commit.sha.in_(part)))
+            for sha, touched in connection.execute(
+                select(Commit.sha, Commit.touches).where(Commit.sha.in_(part))
+            )
         }
     fresh = [sha for sha in ids if sha not in known]
     progress.advance(len(ids) - len(fresh))
@@ -120,7 +124,26 @@ def _store_commits(database: Database, repository: Repository, ids: list[str], p
             _insert(database, batch)
             batch = []
     _insert(database, batch)
+    _complete(database, repository, [sha for sha, whole in known.items() if not whole])
     return len(fresh)
+
+
+def _complete(database: Database, repository: Repository, ids: list[str]) -> None:
+    """Add what an earlier version of this program did not read of a commit: what it touches."""
+    for part in _parts(ids):
+        rows = [
+            {"b_sha": facts.sha, "b_touches": facts.touches.to_json()}
+            for facts in read_commits(repository, part)
+            if facts.touches is not None
+        ]
+        if rows:
+            with database.engine.begin() as connection:
+                connection.execute(
+                    update(Commit)
+                    .where(Commit.sha == bindparam("b_sha"))
+                    .values(touches=bindparam("b_touches")),
+                    rows,
+                )
 
 
 def _insert(database: Database, batch: list[dict[str, Any]]) -> None:
@@ -145,6 +168,7 @@ def _row(facts: CommitFacts) -> dict[str, Any]:
         "patch_id": facts.patch_id,
         "reverts": facts.reverts,
         "upstream": facts.upstream,
+        "touches": facts.touches.to_json() if facts.touches else None,
     }
 
 

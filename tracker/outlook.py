@@ -81,6 +81,20 @@ def milestone_json(stone: Milestone | None) -> dict[str, Any] | None:
     }
 
 
+def dates_json(dates: DateForecast) -> dict[str, Any]:
+    """The coming tags for ``--json``."""
+    return {
+        "today": dates.today.isoformat(),
+        "newest": dates.newest.name,
+        "newest_days": [dates.newest.earliest.isoformat(), dates.newest.latest.isoformat()],
+        "stale": dates.stale,
+        "rc8": dates.rc8,
+        "next_tag": milestone_json(dates.next_tag),
+        "next_is_final": dates.next_is_final,
+        "following": [milestone_json(stone) for stone in dates.following],
+    }
+
+
 def _coming(line: ChangeLine, forecast: DateForecast) -> Coming:
     stones = {stone.name: stone for stone in forecast.following}
     release = stones.get(f"v{line.window}")

@@ -50,6 +50,11 @@ class Touches:
         """none, compatible, check or breaking."""
         return worst(one.verdict for one in self.uapi)
 
+    @classmethod
+    def of_json(cls, uapi: list[dict[str, str]], named: list[dict[str, str]]) -> Touches:
+        """The reverse of `to_json`."""
+        return cls(tuple(UapiChange(**one) for one in uapi), tuple(Named(**one) for one in named))
+
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
         return {

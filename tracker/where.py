@@ -100,28 +100,34 @@ def where(database: Database, name: str, *, now: datetime | None = None) -> Wher
         found = show(database, name)
     except NoSuchChangeError:
         return _listed_only(database, name)
-    line = found.line
-    ports = stable(database, change=line.slug, now=now).backports
+    ports = stable(database, change=found.line.slug, now=now).backports
     with database.engine.connect() as connection:
-        listed = _listed(connection, line.title)
-        shipped = _shipped(connection, sample=line.sample)
-    reach = _reach(found, ports, listed)
+        listed = listed_updates(connection)
+        shipped = shipped_kernels(connection, sample=found.line.sample)
+    return answer(found, reach_of(found, ports, listed), ports, shipped)
+
+
+def answer(
+    found: ChangeAnswer, reach: Reach, ports: Iterable[Backport], shipped: Iterable[Shipped]
+) -> WhereAnswer:
+    """The carriers of one change, from what was read. Pure."""
+    line = found.line
     carriers = [_mainline(found), *_trees(found), *map(_stable, ports), *distributions(shipped, reach)]
     return WhereAnswer(line.title, line.slug, line.state, line.window, line.commit, tuple(carriers))
 
 
 def carried(upstream: Version, reach: Reach) -> tuple[str, str]:
     """(yes | no | unknown, why) for a kernel made from ``upstream``. Pure."""
-    name = _tag(upstream)
+    name = upstream.tag
     if reach.undone is not None and upstream >= reach.undone:
-        return "no", f"{name} has the revert of {_tag(reach.undone)}"
+        return "no", f"{name} has the revert of {reach.undone.tag}"
     if reach.first is not None and upstream >= reach.first:
-        return "yes", f"{name} is not before {_tag(reach.first)}"
+        return "yes", f"{name} is not before {reach.first.tag}"
     update = reach.updates.get(upstream.window)
     if update is not None:
         if upstream >= update:
-            return "yes", f"{name} has the update {_tag(update)}"
-        return "no", f"{name} is before the update {_tag(update)}"
+            return "yes", f"{name} has the update {update.tag}"
+        return "no", f"{name} is before the update {update.tag}"
     if not upstream.stable or upstream.window in reach.followed:
         return "no", f"{name} has it not"
     return "unknown", f"the updates of {upstream.window} are not followed"
@@ -181,7 +187,8 @@ def _stable(port: Backport) -> Carrier:
     return Carrier("stable", port.branch, carries, port.version, None, why)
 
 
-def _reach(found: ChangeAnswer, ports: Iterable[Backport], listed: list[str]) -> Reach:
+def reach_of(found: ChangeAnswer, ports: Iterable[Backport], listed: Mapping[str, list[str]]) -> Reach:
+    """In which releases a change is. ``listed``: see `listed_updates`. Pure."""
     updates: dict[str, Version] = {}
     followed = set()
     for port in ports:
@@ -189,7 +196,7 @@ def _reach(found: ChangeAnswer, ports: Iterable[Backport], listed: list[str]) ->
         version = parse_tag(f"v{port.version}") if port.version and port.state == "present" else None
         if version is not None and not port.inherited:
             updates[port.base] = version
-    for text in listed:
+    for text in listed.get(normal_title(found.line.title), ()):
         version = parse_tag(f"v{text}")
         if version is not None and (version.window not in updates or version < updates[version.window]):
             updates[version.window] = version
@@ -207,12 +214,7 @@ def _in_mainline(found: ChangeAnswer) -> bool:
     return any(one.role == "mainline" for one in found.commits)
 
 
-def _tag(version: Version) -> str:
-    name = f"v{version.window}" + (f".{version.patch}" if version.patch else "")
-    return name + (f"-rc{version.rc}" if version.rc is not None else "")
-
-
-def _shipped(connection: Connection, *, sample: bool) -> list[Shipped]:
+def shipped_kernels(connection: Connection, *, sample: bool) -> list[Shipped]:
     """The kernels of the followed distributions, the oldest upload of each first."""
     rows = connection.execute(
         select(Source.name, Upload.suite, Upload.version, Upload.date, Upload.upstream)
@@ -227,14 +229,12 @@ def _shipped(connection: Connection, *, sample: bool) -> list[Shipped]:
     ]
 
 
-def _listed(connection: Connection, title: str) -> list[str]:
-    """The stable updates of which a changelog lists this title."""
-    wanted = normal_title(title)
-    return [
-        version
-        for version, text in connection.execute(select(ListedTitle.version, ListedTitle.title))
-        if normal_title(text) == wanted
-    ]
+def listed_updates(connection: Connection) -> dict[str, list[str]]:
+    """Normal title -> the stable updates of which a changelog lists it."""
+    found: dict[str, list[str]] = {}
+    for version, text in connection.execute(select(ListedTitle.version, ListedTitle.title)):
+        found.setdefault(normal_title(text), []).append(version)
+    return found
 
 
 def _listed_only(database: Database, name: str) -> WhereAnswer:
@@ -245,7 +245,7 @@ def _listed_only(database: Database, name: str) -> WhereAnswer:
                 func.lower(ListedTitle.title).contains(name.strip().lower(), autoescape=True)
             )
         ).all()
-        shipped = _shipped(connection, sample=False)
+        shipped = shipped_kernels(connection, sample=False)
     titles = sorted({row.title for row in rows})
     if not titles:
         # The words of `show`, which name near titles, are the better answer.
@@ -259,7 +259,7 @@ def _listed_only(database: Database, name: str) -> WhereAnswer:
         if version is not None:
             updates.setdefault(version.window, version)
     carriers = [
-        Carrier("stable", base, "yes", _tag(version)[1:], None, "a distribution's changelog lists it")
+        Carrier("stable", base, "yes", version.tag[1:], None, "a distribution's changelog lists it")
         for base, version in updates.items()
     ]
     reach = Reach(None, None, updates, frozenset())

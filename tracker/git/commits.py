@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from tracker.git.repository import Repository
 from tracker.mail.body import reply_trailers, reverted_commit, upstream_commit
 from tracker.mail.diff import Diff, parse_diff
 from tracker.mail.headers import Address
+from tracker.touches import Touches, touches
 
 # "Name <address> 1765475882 -0800" of a commit object.
 _PERSON = re.compile(rb"^(.*?) ?<([^<>\n]*)> (-?\d{1,12}) [+-]\d{4}$")
@@ -34,6 +35,7 @@ class CommitFacts:
     reverts: str | None
     upstream: str | None
     lines: tuple[int, ...]
+    touches: Touches | None = None  # only where the diff was read just now
 
 
 def driver_commits(
@@ -54,7 +56,7 @@ def read_commits(repository: Repository, ids: list[str]) -> Iterator[CommitFacts
     diffs = repository.diffs(ids)
     for blob, (sha, diff) in zip(objects, diffs, strict=True):
         if blob.data is not None:
-            yield parse_commit(sha, blob.data, parse_diff(diff))
+            yield replace(parse_commit(sha, blob.data, parse_diff(diff)), touches=touches(diff))
 
 
 def parse_commit(sha: str, raw: bytes, diff: Diff) -> CommitFacts:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.table import Table
@@ -22,8 +22,9 @@ from tracker.backtest import (
     backtest_windows,
 )
 from tracker.forecast import DateForecast, Milestone
-from tracker.outlook import Coming, milestone_json
+from tracker.outlook import Coming
 from tracker.release_facts import release_facts
+from tracker.stored_answers import store_backtest
 from tracker.window_forecast import shipped_cases
 from xdnawatch.cli.context import AppContext, JsonFlag, current
 
@@ -71,7 +72,7 @@ def forecast_command(
         return
     dates = outlook.dates(here.database, _moment(on))
     if as_json:
-        here.emit(_dates_json(dates))
+        here.emit(outlook.dates_json(dates))
         return
     _print_dates(here, dates)
 
@@ -105,7 +106,8 @@ def backtest_command(
     """Replay the past day by day: how often the forecasts were right, and how honest the probabilities.
 
     Each day sees only what was known at its end. The dates are compared with the plain calendar rule of
-    kernel-tea-leaves; the releases are forecast on the day a patch was applied.
+    kernel-tea-leaves; the releases are forecast on the day a patch was applied. The scores of the shipped
+    cases are kept for the site's page of what comes next.
 
     [bold]Example[/bold]: xdnawatch track backtest --archive pdx86.mbox.gz --since 2025-10-01
     """
@@ -122,6 +124,8 @@ def backtest_command(
             else list(shipped_cases())
         )
     windows = backtest_windows(cases, facts.tags, first, shipped_cases() if archive is not None else ())
+    if archive is None and since is None:
+        store_backtest(here.database, dates, windows, datetime.now(UTC))
     if as_json:
         here.emit({"dates": asdict(dates), "windows": asdict(windows)})
         return
@@ -131,19 +135,6 @@ def backtest_command(
 
 def _moment(day: datetime | None) -> datetime:
     return day.replace(tzinfo=UTC, hour=23, minute=59) if day else datetime.now(UTC)
-
-
-def _dates_json(dates: DateForecast) -> dict[str, Any]:
-    return {
-        "today": dates.today.isoformat(),
-        "newest": dates.newest.name,
-        "newest_days": [dates.newest.earliest.isoformat(), dates.newest.latest.isoformat()],
-        "stale": dates.stale,
-        "rc8": dates.rc8,
-        "next_tag": milestone_json(dates.next_tag),
-        "next_is_final": dates.next_is_final,
-        "following": [milestone_json(stone) for stone in dates.following],
-    }
 
 
 def _print_dates(here: AppContext, dates: DateForecast) -> None:

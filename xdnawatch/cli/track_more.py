@@ -134,7 +134,7 @@ def abi_command(
     [bold]Example[/bold]: xdnawatch track abi 91f4da826c08
     """
     here = current(context)
-    found = abi(here.database, here.settings.tree, here.data / "clones", name)
+    found = abi(here.database, name)
     if as_json:
         here.emit(found.to_json())
         return
