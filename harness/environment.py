@@ -128,8 +128,12 @@ def assess(report: Mapping[str, Any], *, boot_facts: Mapping[str, str], booted_b
     kernel was booted, so a driver that is absent is for the verdict to explain, not the environment.
     """
     facts = stable_facts(report, boot_facts)
-    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
-    return Environment(facts, digest, tuple(_problems(report, booted_by_us=booted_by_us)))
+    return Environment(facts, digest_of_facts(facts), tuple(_problems(report, booted_by_us=booted_by_us)))
+
+
+def digest_of_facts(facts: Mapping[str, Any]) -> str:
+    """Equal digest, equal environment."""
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def stable_facts(report: Mapping[str, Any], boot_facts: Mapping[str, str]) -> dict[str, Any]:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from harness import journal as journals
 from harness.device_log import scan_trace, trace_clock
+from harness.environment import digest_of_facts
 from harness.journal import EnvironmentRecord, Journal, PhaseStarted, SuiteEvent
 from harness.kernel_log import LogFinding, Window, bounded_lines, only_new, scan
 from harness.results import CaseResult, results
@@ -45,6 +47,24 @@ def read_evidence(folder: Path) -> Evidence:
         findings += _boot_findings(folder, boot, journal, cases)
     findings += _suspect_findings(cases)
     return Evidence(folder, journal, cases, tuple(findings), judge(journal, cases, findings), alive)
+
+
+def environment_of(journal: Journal) -> tuple[str, dict[str, Any]] | None:
+    """Digest and facts of what the results depend on, as first seen; None when nobody could look.
+
+    The machine as it was examined, and under ``suite`` what the suite adds (contract: ``depends``).
+    """
+    examined = next((r for r in journal.records if isinstance(r, EnvironmentRecord) and r.digest), None)
+    if examined is None:
+        return None
+    for record in journal.records:
+        if isinstance(record, SuiteEvent) and record.event.get("event") == "environment":
+            depends = record.event.get("depends")
+            if isinstance(depends, dict) and depends:
+                facts = {**examined.facts, "suite": depends}
+                return digest_of_facts(facts), facts
+            break
+    return examined.digest, examined.facts
 
 
 def boot_folder(folder: Path, boot: int) -> Path:

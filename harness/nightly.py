@@ -1,9 +1,9 @@
 """The nightly matrix: which cells still need a run (pure), from the settings and what was run before.
 
-A cell is one machine with one kernel. It is done when a run of the whole suite, of the same test files and
-the same device model, gave a verdict on the kernel. A run that nobody could judge (infrastructure, a broken
-environment, the wrong kernel) is tried again, but only so many times over all nights; a run that was
-interrupted costs nothing. So the command can be killed at any time and started again.
+A cell is one machine with one kernel and one suite. It is done when a run of the whole suite, of the same
+test files and the same device model, gave a verdict on the kernel. A run that nobody could judge
+(infrastructure, a broken environment, the wrong kernel) is tried again, but only so many times over all
+nights; a run that was interrupted costs nothing. So the command can be killed at any time and started again.
 """
 
 from __future__ import annotations
@@ -37,13 +37,14 @@ LEADING_NUMBERS = re.compile(r"^(\d+)\.(\d+)")  # "7.0.13", "7.3~rc7"
 
 @dataclass(frozen=True)
 class Cell:
-    """One machine with one kernel. ``model``: the version of a simulated device, None for a real one;
-    ``generation``: of its NPU, None where nobody knows."""
+    """One machine with one kernel and one suite. ``model``: the version of a simulated device, None for a
+    real one; ``generation``: of its NPU, None where nobody knows."""
 
     machine: str
     kernel: str
     model: str | None = None
     generation: str | None = None
+    suite: str = SUITE
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ class PastRun:
     suite_digest: str
     verdict: RunVerdict | None
     started_at: datetime
+    suite: str = SUITE
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ def cells(
     boots: Iterable[tuple[str, bool, str | None]],
     generations: Mapping[str, str | None] = MappingProxyType({}),
 ) -> list[Cell]:
-    """Every cell of the matrix: machine by machine, kernels in the order of the settings.
+    """Every cell of the matrix: machine by machine, suites and kernels in the order of the settings.
 
     ``boots``: for each machine its name, whether it boots candidates, and its device model's version.
     ``generations``: of the machines' NPUs, by the machines' names.
@@ -82,7 +84,11 @@ def cells(
     found = []
     for name, boots_candidates, model in boots:
         kernels = settings.kernels if boots_candidates else (RUNNING,)
-        found += [Cell(name, kernel, model, generations.get(name)) for kernel in kernels]
+        found += [
+            Cell(name, kernel, model, generations.get(name), suite)
+            for suite in dict.fromkeys(settings.suites)
+            for kernel in kernels
+        ]
     return found
 
 
@@ -99,12 +105,12 @@ def plan(
     wanted: Sequence[Cell],
     past: Sequence[PastRun],
     *,
-    suite_digest: str,
+    digests: Mapping[str, str],
     settings: NightlySettings,
     now: datetime,
 ) -> list[Planned]:
-    """What to do with each cell, in order."""
-    return [_plan_cell(cell, past, suite_digest, settings, now) for cell in wanted]
+    """What to do with each cell, in order. ``digests``: of each suite's files, as they are now."""
+    return [_plan_cell(cell, past, digests[cell.suite], settings, now) for cell in wanted]
 
 
 def _plan_cell(
@@ -117,7 +123,8 @@ def _plan_cell(
         (
             run
             for run in past
-            if (run.machine, run.kernel, run.model) == (cell.machine, cell.kernel, cell.model)
+            if (run.machine, run.kernel, run.model, run.suite)
+            == (cell.machine, cell.kernel, cell.model, cell.suite)
             and run.suite_digest == suite_digest
         ),
         key=lambda run: run.started_at,
@@ -153,13 +160,13 @@ def _why_again(cell: Cell, last: PastRun, settings: NightlySettings, now: dateti
     return None
 
 
-def past_runs(session: Session) -> list[PastRun]:
-    """Every stored run of the whole suite without injected faults."""
+def past_runs(session: Session, suites: Iterable[str] = (SUITE,)) -> list[PastRun]:
+    """Every stored run of one of these suites, as a whole and without injected faults."""
     query = (
         select(tables.Run, tables.Machine, tables.Environment.facts)
         .join(tables.Machine, tables.Run.machine_id == tables.Machine.id)
         .outerjoin(tables.Environment, tables.Run.environment_id == tables.Environment.id)
-        .where(tables.Run.suite == SUITE)
+        .where(tables.Run.suite.in_(tuple(suites)))
     )
     found = []
     for run, machine, facts in session.execute(query):
@@ -175,6 +182,7 @@ def past_runs(session: Session) -> list[PastRun]:
                 run.suite_digest,
                 RunVerdict(run.verdict) if run.verdict else None,
                 run.started_at,
+                run.suite,
             )
         )
     return found

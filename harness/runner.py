@@ -38,7 +38,7 @@ from harness.journal import (
     WatchdogRecord,
 )
 from harness.log_capture import KernelLogCapture
-from harness.suite_stream import Suite, SuiteStream
+from harness.suite_stream import SIGNALLED, Sitting, Suite, SuiteStream
 from harness.untrusted import clean
 from harness.watchdog import Watchdog, wanted
 from lab.machine import (
@@ -56,15 +56,12 @@ from lab.machine import (
 
 # Without these the suite cannot even be started.
 UNSTARTABLE = frozenset({"no-python", "old-python", "no-pytest", "examine-failed"})
-# Starts the suite so that it can be found and ended: its process id and its standard error are kept.
-START_SCRIPT = 'root=$1; shift; echo $$ >"$root/pid"; exec "$@" 2>"$root/stderr"'
-# Ends it and says which boot this is; status 0 when it is gone within 3 s. A process in an uninterruptible
-# wait stays.
+# Ends a suite's own process (none: it is driven from here) and says which boot this is; status 0 when it is
+# gone within 3 s. A process in an uninterruptible wait stays.
 KILL_SCRIPT = (
     'cat /proc/sys/kernel/random/boot_id; p=$(cat "$1/pid") || exit 0; kill -9 "$p" 2>/dev/null; n=0; '
     'while [ -d "/proc/$p" ] && [ $n -lt 30 ]; do sleep 0.1; n=$((n+1)); done; [ ! -d "/proc/$p" ]'
 )
-SIGNALLED = 128  # a shell's status above it: the command was killed by a signal
 # On the machine; the nonce is random, so nobody can have put it there.
 STOP_FILE = "/tmp/xdnawatch-{nonce}.stop"  # noqa: S108 - see above
 Fate = Literal["done", "died", "stopped"]
@@ -224,7 +221,6 @@ class _Run:
                 if root is None:
                     return "stopped"
                 self.journal.append(PhaseStarted(phase="suite", boot=boot))
-                session.shell.put(self.suite.files, root)
                 with self._watchdog(session, boot, root):
                     return self._suite(session, boot, root)
             except (ShellLostError, ShellTimeoutError) as error:
@@ -301,20 +297,21 @@ class _Run:
         found = environment.assess(
             report, boot_facts=session.boot_facts(), booted_by_us=candidate is not None
         )
+        problems = [problem for problem in found.problems if problem.id not in self.suite.unneeded]
         kernel = report.get("kernel", {})
         self.journal.append(
             EnvironmentRecord(
                 boot=boot,
                 digest=found.digest,
                 facts=dict(found.facts),
-                problems=tuple(problem.as_json() for problem in found.problems),
+                problems=tuple(problem.as_json() for problem in problems),
                 uptime=_number(kernel, "uptime"),
                 machine_time=_number(kernel, "time"),
             )
         )
         if not all(proof.holds for proof in proofs):
             return None
-        if any(problem.id in UNSTARTABLE for problem in found.problems):
+        if any(problem.id in UNSTARTABLE for problem in problems):
             return None
         home = str(report.get("user", {}).get("home") or "/tmp")  # noqa: S108 - a random name follows
         return f"{home.rstrip('/')}/.cache/xdnawatch/{self.nonce}"
@@ -343,33 +340,17 @@ class _Run:
         return "done"
 
     def _stream_once(self, session: Session, boot: int, root: str, tests: tuple[str, ...]) -> SuiteStopped:
-        words, files = self.suite.command(root, self.nonce, tests)
-        if files:
-            session.shell.put(files, root)
-        command = ("sh", "-c", START_SCRIPT, "suite", root, *words)
+        sitting = Sitting(session.shell, root, self.nonce, self.options.suite, self.options.silence)
         begin = time.monotonic()
         try:
-            status = session.shell.stream(
-                command,
-                timeout=self.options.suite,
-                silence=self.options.silence,
-                on_line=self.stream.on_line,
-            )
+            status, said = self.suite.run(sitting, tests, self.stream.on_line)
         except ShellTimeoutError as error:
             over = time.monotonic() - begin >= self.options.suite
             how: Literal["timeout", "silence"] = "timeout" if over else "silence"
             return SuiteStopped(boot=boot, how=how, message=clean(str(error), 500))
         except ShellLostError as error:
             return SuiteStopped(boot=boot, how="lost", message=clean(str(error), 500))
-        said = self._standard_error(session, root) if 1 < status < SIGNALLED else ""
         return SuiteStopped(boot=boot, how="exit", status=status, message=said)
-
-    def _standard_error(self, session: Session, root: str) -> str:
-        try:
-            data = session.shell.read(f"{root}/stderr", limit=65536)
-        except LabError:
-            return ""
-        return clean(data.decode("utf-8", "replace").strip()[-2000:], 2000)
 
     def _end_suite(self, session: Session, root: str) -> bool:
         """End a suite that hangs or was cut off; False when the machine is gone or does not obey.

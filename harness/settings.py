@@ -22,5 +22,6 @@ class NightlySettings(BaseModel):
 
     machines: tuple[str, ...] = ()  # names as `xdnawatch run --machine` takes them
     kernels: tuple[str, ...] = ()  # versions; ignored for a machine that only shows what it runs now
+    suites: tuple[Literal["ioctl", "inference"], ...] = Field(default=("ioctl",), min_length=1)
     attempts: int = Field(default=2, ge=1, le=10)  # of a cell that infrastructure spoiled, over all nights
     retest_after_days: int | None = Field(default=None, ge=1)  # judge a cell again when its verdict is older

@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 
 from db import run_tables as tables
 from harness.errors import JournalError
-from harness.evidence import Evidence, read_evidence
+from harness.evidence import Evidence, environment_of, read_evidence
 from harness.journal import Booted, EnvironmentRecord, Proof, RunEnded, run_folders
 from harness.results import phases
 
@@ -140,8 +140,8 @@ def _seen_generation(evidence: Evidence) -> str | None:
 
 
 def _environment_facts(evidence: Evidence) -> dict[str, Any] | None:
-    records = [r for r in evidence.journal.records if isinstance(r, EnvironmentRecord) and r.digest]
-    return records[0].facts if records else None
+    found = environment_of(evidence.journal)
+    return found[1] if found else None
 
 
 def _kernel_id(session: Session, evidence: Evidence) -> int | None:
@@ -172,13 +172,13 @@ def _kernel_id(session: Session, evidence: Evidence) -> int | None:
 
 
 def _environment_id(session: Session, evidence: Evidence) -> int | None:
-    records = [r for r in evidence.journal.records if isinstance(r, EnvironmentRecord) and r.digest]
-    if not records:
+    found = environment_of(evidence.journal)
+    if found is None:
         return None
-    first = records[0]
-    row = session.scalar(select(tables.Environment).where(tables.Environment.digest == first.digest))
+    digest, facts = found
+    row = session.scalar(select(tables.Environment).where(tables.Environment.digest == digest))
     if row is None:
-        row = tables.Environment(digest=first.digest, facts=first.facts)
+        row = tables.Environment(digest=digest, facts=facts)
         session.add(row)
         session.flush()
     return row.id

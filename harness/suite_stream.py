@@ -1,7 +1,10 @@
-"""The suite's events as they come over the wire -> the journal, and what is still to be run.
+"""Suites that a run can work through; their events as they come -> the journal, and what is still to be run.
 
-The shape of the events is harness.suite.contract's. They come from a machine that may be broken: a line that
-is no event is counted and dropped, strings are bounded and cleaned, and a flood is cut off.
+A suite is run in one of two ways: files are put on the machine and a command there says the events
+(``ShippedSuite``), or the host drives programs through the machine's shell and says them itself
+(harness.inference). The shape of the events is harness.suite.contract's either way. They come from a machine
+that may be broken: a line that is no event is counted and dropped, strings are bounded and cleaned, and a
+flood is cut off.
 """
 
 from __future__ import annotations
@@ -10,13 +13,14 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from harness.errors import HarnessError
 from harness.journal import SuiteEvent
 from harness.results import TESTS_LIMIT, collected_tests
 from harness.suite import contract
 from harness.untrusted import clean, clean_values
+from lab.machine import LabError, Shell
 
 EVENTS_LIMIT = 4 * TESTS_LIMIT
 SUITE = "ioctl"
@@ -28,17 +32,82 @@ class FloodError(HarnessError):
 
 
 @dataclass(frozen=True)
-class Suite:
-    """Tests to run on a machine. ``command(root, nonce, tests)``: no tests means all of them.
+class Sitting:
+    """One boot's machine under a suite. ``root``: a folder there that is the suite's own, whether or not it
+    exists yet; ``timeout`` for the whole suite and ``silence`` between two events, in seconds."""
+
+    shell: Shell
+    root: str
+    nonce: str
+    timeout: float
+    silence: float
+
+
+class Suite(Protocol):
+    """Tests to run on a machine."""
+
+    @property
+    def name(self) -> str:
+        """As stored; "[...]" at its end says that a part was chosen."""
+
+    @property
+    def digest(self) -> str:
+        """Of the suite's files: equal digest, comparable runs."""
+
+    @property
+    def unneeded(self) -> frozenset[str]:
+        """Problems of an environment (their ids) that do not concern this suite."""
+
+    def run(
+        self, sitting: Sitting, tests: Sequence[str], on_line: Callable[[bytes], None]
+    ) -> tuple[int, str]:
+        """Run ``tests`` (none: all of the suite), each event as one line to ``on_line``.
+
+        Returns pytest's exit status (contract.command) and what was said about a status that is no verdict.
+        Raises ShellLostError when the machine is gone, ShellTimeoutError when the suite took too long.
+        """
+
+
+# Starts a suite so that it can be found and ended: its process id and its standard error are kept.
+START_SCRIPT = 'root=$1; shift; echo $$ >"$root/pid"; exec "$@" 2>"$root/stderr"'
+SIGNALLED = 128  # a shell's status above it: the command was killed by a signal
+
+
+@dataclass(frozen=True)
+class ShippedSuite:
+    """A suite that runs on the machine. ``command(root, nonce, tests)``: no tests means all of them.
 
     The command comes with files that it needs besides ``files`` (a long list of tests: ssh servers bound
     the length of a command; dropbear at 9000 characters).
     """
 
     name: str
-    digest: str  # of the files: equal digest, comparable runs
+    digest: str
     files: Mapping[str, bytes]
     command: Callable[[str, str, Sequence[str]], tuple[Sequence[str], Mapping[str, bytes]]]
+    unneeded: frozenset[str] = frozenset()
+
+    def run(
+        self, sitting: Sitting, tests: Sequence[str], on_line: Callable[[bytes], None]
+    ) -> tuple[int, str]:
+        """See Suite."""
+        words, files = self.command(sitting.root, sitting.nonce, tests)
+        sitting.shell.put({**self.files, **files}, sitting.root)
+        status = sitting.shell.stream(
+            ("sh", "-c", START_SCRIPT, "suite", sitting.root, *words),
+            timeout=sitting.timeout,
+            silence=sitting.silence,
+            on_line=on_line,
+        )
+        return status, _standard_error(sitting) if 1 < status < SIGNALLED else ""
+
+
+def _standard_error(sitting: Sitting) -> str:
+    try:
+        data = sitting.shell.read(f"{sitting.root}/stderr", limit=65536)
+    except LabError:
+        return ""
+    return clean(data.decode("utf-8", "replace").strip()[-2000:], 2000)
 
 
 def ioctl_suite(
@@ -50,7 +119,7 @@ def ioctl_suite(
     fuzz: float = 0.0,
     seed: int | None = None,
     shard: tuple[int, int] | None = None,
-) -> Suite:
+) -> ShippedSuite:
     """The project's own suite; ``select`` is an expression as pytest's -k takes it, the others contract's.
 
     ``shard`` (i, n): only the ith of n parts, 1 <= i <= n (harness.suite.shard).
@@ -75,7 +144,7 @@ def ioctl_suite(
     parts = "".join(f"+{part}" for part, wanted in chosen.items() if wanted)
     parts += f"+part {shard[0]} of {shard[1]}" if shard else ""
     name = SUITE + parts + (f"[{clean(select, 100)}]" if select else "")
-    return Suite(name, digest_of(files), files, command)
+    return ShippedSuite(name, digest_of(files), files, command)
 
 
 def digest_of(files: Mapping[str, bytes]) -> str:

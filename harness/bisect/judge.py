@@ -29,7 +29,7 @@ from harness.journal import EnvironmentRecord, new_run_id
 from harness.results import phases
 from harness.runner import RunOptions, RunRequest, run
 from harness.store import known_build_id, store_run
-from harness.suite_stream import Suite, ioctl_suite
+from harness.suite_stream import ShippedSuite, Suite, ioctl_suite
 from harness.untrusted import clean
 from harness.verdict import RunVerdict
 from lab.machine import Candidate, Machine
@@ -100,7 +100,7 @@ def look(evidence: Evidence, test: str) -> Look:
     )
 
 
-def one_test(test: str) -> Suite:
+def one_test(test: str) -> ShippedSuite:
     """The project's suite, narrowed to a test by its exact id."""
     whole = ioctl_suite(pm=True)
 

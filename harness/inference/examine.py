@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from harness.inference.metrics import Metric
+from db.metrics import Metric
 from harness.inference.printed import items_of, json_of, lines_of, number, object_of, word_of
 
 DEVICES_LIMIT = 16

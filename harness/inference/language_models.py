@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from harness.inference.metrics import Better, Metric
+from db.metrics import Better, Metric
 from harness.inference.printed import NUMBER, items_of, json_of, lines_of, number, object_of, text_of, word_of
 
 MODELS_LIMIT = 500

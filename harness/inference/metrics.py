@@ -1,7 +1,7 @@
 """What one inference test came to: outcome, reason, measured metrics, facts. Shapes only, no rules.
 
-``Report.values`` is what a result row keeps: each metric under its name as ``{"value": 51.0, "unit": "TOPS",
-"better": "higher"}``, each fact under its name as plain JSON.
+``Report.values`` is what a result row keeps: each metric under its name as db.metrics has it, each fact under
+its name as plain JSON.
 """
 
 from __future__ import annotations
@@ -10,25 +10,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from db.metrics import Metric
 from harness.suite.contract import ENVIRONMENT_PREFIX
 
-Better = Literal["lower", "higher"]
 Outcome = Literal["passed", "failed", "skipped", "error"]
 METRICS_LIMIT = 64  # metrics of one test; a program that prints more has gone mad
-
-
-@dataclass(frozen=True)
-class Metric:
-    """One measured number; ``better`` says which direction is an improvement."""
-
-    name: str
-    value: float
-    unit: str  # "us", "op/s", "TOPS", "GB/s", "tok/s", "W" ...
-    better: Better
-
-    def as_json(self) -> dict[str, Any]:
-        """For a result row."""
-        return {"value": self.value, "unit": self.unit, "better": self.better}
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,10 @@ from __future__ import annotations
 from functools import cached_property, partial
 from typing import Any
 
+from db.metrics import Metric
 from harness.inference.bench import Bench, Case, Detected
 from harness.inference.commands import Ran, counted, program_answer
-from harness.inference.metrics import Installed, Metric, Missing, Report, failed, passed, skipped
+from harness.inference.metrics import Installed, Missing, Report, failed, passed, skipped
 from harness.inference.placement import judge, nodes_by_provider, parse_log, parse_report
 from harness.inference.printed import number, word_of
 

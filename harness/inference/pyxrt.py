@@ -6,9 +6,10 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any
 
+from db.metrics import Metric
 from harness.inference.bench import Bench, Case, Detected
 from harness.inference.commands import Ran, counted, program_answer
-from harness.inference.metrics import Installed, Metric, Missing, Report, failed, passed, skipped, unreadable
+from harness.inference.metrics import Installed, Missing, Report, failed, passed, skipped, unreadable
 from harness.inference.printed import name_of, number, object_of, word_of
 
 AMD_MODULES = "/opt/xilinx/xrt/python"

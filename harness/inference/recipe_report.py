@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from harness.inference.metrics import Better, Metric
+from db.metrics import Better, Metric
 from harness.inference.printed import json_of, number, object_of
 
 _CPU: tuple[tuple[str, str, Better], ...] = (

@@ -1,26 +1,27 @@
 """The inference suite: every runner's tests, one after the other, told as the ioctl suite's events.
 
 ``run`` works over any lab.machine.Shell, so on a laptop by SSH as on the virtual machine. The events have the
-shapes of ``harness.suite.contract`` (begin, environment, collected, start, result, end), so whoever keeps the
-ioctl suite's events can keep these.
+shapes of ``harness.suite.contract`` (begin, environment, collected, start, result, end), so the runner takes
+``InferenceSuite`` as it takes the ioctl suite: one journal, one store, the same rows.
 """
 
 from __future__ import annotations
 
 import importlib.resources
+import json
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from harness.inference import flm, lemonade, onnx_runtime, pyxrt, xrt_runner, xrt_smi, xrt_validate
-from harness.inference.bench import Bench, Case, Detected, InferenceOptions, InferenceTimeouts
+from harness.inference.bench import SUITE, Bench, Case, Detected, InferenceOptions, InferenceTimeouts
 from harness.inference.commands import Commands, InferenceError
 from harness.inference.driver_state import DriverState
 from harness.inference.metrics import Installed, Missing, Report, failed, unreadable
 from harness.suite import contract
-from harness.suite_stream import digest_of
+from harness.suite_stream import Sitting, digest_of
 from harness.untrusted import clean, clean_values
 from lab.machine import Shell, ShellLostError, ShellTimeoutError
 
@@ -138,6 +139,47 @@ def digest() -> str:
     return digest_of(files)
 
 
+@dataclass(frozen=True)
+class InferenceSuite:
+    """The suite as the runner takes it (harness.suite_stream.Suite). ``chosen``: ids, none means all."""
+
+    options: InferenceOptions = field(default_factory=InferenceOptions)
+    timeouts: InferenceTimeouts = field(default_factory=InferenceTimeouts)
+    chosen: tuple[str, ...] = ()
+    unneeded: frozenset[str] = frozenset({"no-pytest"})  # nothing here is a pytest test
+
+    @property
+    def name(self) -> str:
+        """A part of the suite says so: its verdict says nothing about the whole."""
+        return SUITE + (f"[{clean(', '.join(self.chosen), 100)}]" if self.chosen else "")
+
+    @property
+    def digest(self) -> str:
+        """See ``digest``."""
+        return digest()
+
+    def run(
+        self, sitting: Sitting, tests: Sequence[str], on_line: Callable[[bytes], None]
+    ) -> tuple[int, str]:
+        """See Suite. Each program has its own time; the whole's is looked at between two tests."""
+        deadline = time.monotonic() + sitting.timeout
+
+        def on_event(event: Event) -> None:
+            if event["event"] == "start" and time.monotonic() > deadline:
+                raise ShellTimeoutError(f"the suite did not end within {sitting.timeout:g} s")
+            on_line(json.dumps(event).encode())
+
+        status = run(
+            sitting.shell,
+            options=self.options,
+            timeouts=self.timeouts,
+            on_event=on_event,
+            tests=tests or self.chosen,
+            nonce=sitting.nonce,
+        )
+        return status, ""
+
+
 class _Events:
     """Numbers and times the events of one run."""
 
@@ -181,15 +223,16 @@ class _Events:
                 "fw_version": state.fw_version,
             }
         obstacle = state.obstacle
-        facts = {
-            "installed": {name: asdict(f) for name, f in found.items() if isinstance(f, Installed)},
-            "absent": {name: f.sentence for name, f in found.items() if isinstance(f, Missing)},
-        }
+        installed = {name: f for name, f in found.items() if isinstance(f, Installed)}
+        absent = {name: f.sentence for name, f in found.items() if isinstance(f, Missing)}
+        facts = {"installed": {name: asdict(f) for name, f in installed.items()}, "absent": absent}
+        depends = {"programs": {name: f.version for name, f in installed.items()}, "absent": absent}
         self._emit(
             "environment",
             device=device,
             missing=[{"kind": "npu", "message": obstacle.piece}] if obstacle else [],
             facts=clean_values(facts),
+            depends=clean_values(depends),
         )
 
     def collected(self, cases: Sequence[Case]) -> None:

@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from harness.inference.metrics import Better, Metric, Outcome
+from db.metrics import Better, Metric
+from harness.inference.metrics import Outcome
 from harness.inference.printed import (
     NUMBER,
     items_of,

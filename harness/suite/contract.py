@@ -21,7 +21,9 @@ and, by kind and in this order:
 ``environment``
     device object|null {node, pci, vendor, device, revision, generation, driver_version [M, m, p], vbnv,
     fw_version}, missing list of {kind, message} (empty: the device can be tested),
-    facts object {taint int|null, module_srcversion str|null, kernel_log bool, ...}
+    facts object {taint int|null, module_srcversion str|null, kernel_log bool, ...},
+    depends object, may be absent: what the results depend on besides the examined machine (versions of the
+    programs that are used ...); the same from run to run while nothing was installed
 ``collected``
     tests list of {id, title, markers [str], suspect str|null}, deselected int, more bool: a long collection
     comes in several events, all but the last with more == true

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness.suite_stream import Suite
+from harness.suite_stream import ShippedSuite
 from lab.machine import BootRequest, Candidate, Completed, Session, ShellLostError, ShellTimeoutError
 
 RELEASE = "7.3.4+deb13-amd64"
@@ -238,9 +238,9 @@ class FakeMachine:
             shell.dead = True
 
 
-def fake_suite() -> Suite:
+def fake_suite() -> ShippedSuite:
     """A suite of three tests that exist in the fake machine only."""
-    return Suite(
+    return ShippedSuite(
         "ioctl", "digest", {"suite.py": b"pass\n"}, lambda root, nonce, tests: (("fake-suite", *tests), {})
     )
 

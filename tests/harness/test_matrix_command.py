@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from harness.suite_stream import Suite
+from harness.suite_stream import ShippedSuite
 from lab.machine import BootRequest, Session
 from lab.packages.store import PackageStore
 from tests.harness.fakes import FakeMachine, candidate, fake_suite
@@ -47,7 +47,7 @@ class FaultyMachine(FakeMachine):
 def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FaultyMachine:
     made = FaultyMachine(name="virtual-npu4")
 
-    def suite(select: str | None = None, *, pm: bool = False) -> Suite:
+    def suite(select: str | None = None, *, pm: bool = False) -> ShippedSuite:
         assert select, "a cell runs a part of the suite"
         return fake_suite()
 

@@ -36,7 +36,7 @@ def past(verdict: RunVerdict | None, hours_ago: float = 24, **more: Any) -> Past
 
 
 def planned(*runs: PastRun, cell: Cell = CELL, settings: NightlySettings = SETTINGS) -> Planned:
-    (entry,) = plan([cell], runs, suite_digest="now", settings=settings, now=NOW)
+    (entry,) = plan([cell], runs, digests={"ioctl": "now"}, settings=settings, now=NOW)
     return entry
 
 
@@ -131,7 +131,7 @@ def test_stored_runs_are_the_past_of_the_matrix(
     assert runs[RunVerdict.PASS].kernel == "7.3.4"
     cell = Cell("fake", "7.3.4", "1.0")
     (entry,) = plan(
-        [cell], list(runs.values()), suite_digest="digest", settings=SETTINGS, now=datetime.now(UTC)
+        [cell], list(runs.values()), digests={"ioctl": "digest"}, settings=SETTINGS, now=datetime.now(UTC)
     )
     assert entry.action == "done"
 

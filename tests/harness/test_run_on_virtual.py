@@ -13,7 +13,7 @@ import pytest
 from harness.evidence import Evidence
 from harness.kernels.debian import stock_kernel
 from harness.runner import RunOptions, RunRequest, run
-from harness.suite_stream import Suite, digest_of
+from harness.suite_stream import ShippedSuite, digest_of
 from harness.verdict import RunVerdict
 from lab.inventory import resolve
 from lab.packages.store import PackageStore
@@ -50,14 +50,14 @@ say("end", status=0, passed=0, failed=0, skipped=0, error=0, duration=1.0)
 """
 
 
-def bad_suite(bad: str) -> Suite:
+def bad_suite(bad: str) -> ShippedSuite:
     """Three tests: a good one, one that does ``bad`` to the machine, one after it."""
 
     def command(root: str, nonce: str, tests: Sequence[str]) -> tuple[Sequence[str], Mapping[str, bytes]]:
         text = PLAY.replace("{bad}", bad).replace("{nonce}", nonce)
         return ("python3", "-I", f"{root}/play.py", *tests), {"play.py": text.encode()}
 
-    return Suite("play", digest_of({}), {}, command)
+    return ShippedSuite("play", digest_of({}), {}, command)
 
 
 def play(lab_cache: Path, folder: Path, bad: str, **options: Any) -> Evidence:

@@ -19,7 +19,7 @@ from rich.table import Table
 
 from harness.nightly import Planned, cells, past_runs, plan
 from harness.settings import NightlySettings
-from harness.suite_stream import ioctl_suite
+from harness.suite_stream import SUITE
 from harness.verdict import RunVerdict
 from lab.machine import LabError
 from lab.npu import MODEL_VERSION
@@ -33,11 +33,12 @@ from tracker.settings import SourceSettings, TreeSettings
 from tracker.sync import sync
 from xdnawatch.cli.context import AppContext, current
 from xdnawatch.cli.lab import open_store, prepare
-from xdnawatch.cli.nightly import resolved, work_through
+from xdnawatch.cli.nightly import work_through
 from xdnawatch.cli.publish import show_comparison, written
 from xdnawatch.cli.track import print_report, shown_progress
 from xdnawatch.errors import ExitCode, UsageError
 from xdnawatch.runs import bring_in
+from xdnawatch.suites import prepared
 
 MACHINE = "virtual-npu4"
 KERNELS = ("7.0.13", "7.3.4")
@@ -158,24 +159,27 @@ def boot(app: AppContext, *, again: bool) -> bool:
     try:
         with open_store(app) as store:
             prepare(app, store, KERNELS)
-        machines = resolved(app, (MACHINE,))
+        suites = {SUITE: prepared(app, SUITE, (MACHINE,))}
     except LabError as error:
         app.note(f"no kernel was booted: {error}")
         return False
     settings = NightlySettings(machines=(MACHINE,), kernels=KERNELS)
-    suite = ioctl_suite()
     wanted = cells(settings, [(MACHINE, True, MODEL_VERSION)])
     with app.database.session() as session:
         past = [] if again else past_runs(session)
     planned: list[Planned] = plan(
-        wanted, past, suite_digest=suite.digest, settings=settings, now=datetime.now(UTC)
+        wanted,
+        past,
+        digests={SUITE: suites[SUITE].suite.digest},
+        settings=settings,
+        now=datetime.now(UTC),
     )
     for entry in planned:
         if entry.action != "run":
             app.note(
                 f"{entry.cell.machine}, kernel {entry.cell.kernel}: {entry.reason} (--again boots it anew)"
             )
-    done, problems = work_through(app, planned, machines, suite)
+    done, problems = work_through(app, planned, suites)
     vain = {RunVerdict.INFRASTRUCTURE, RunVerdict.INTERRUPTED, RunVerdict.ENVIRONMENT}
     return not problems and all(evidence.judgement.verdict not in vain for evidence in done.values())
 

@@ -2,32 +2,30 @@
 
 from __future__ import annotations
 
-import json
-import secrets
-from collections.abc import Sequence
-from contextlib import ExitStack
-from datetime import UTC, datetime
-from typing import Annotated, Any
+from collections.abc import Callable, Sequence
+from typing import Annotated
 
 import typer
 from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
-from harness import inference
-from harness.inference import InferenceOptions, PyxrtKernel, Recipe
-from harness.journal import new_run_id
+from db.metrics import facts_in, metrics_in
+from harness.inference import InferenceOptions, InferenceSuite, PyxrtKernel, Recipe
 from harness.kernels.debian import stock_kernel
+from harness.results import CaseResult, headline
+from harness.store import run_facts
 from harness.suite.contract import ENVIRONMENT_PREFIX
-from lab.inventory import MachineSettings, known_machines, resolve
-from lab.machine import BootRequest, Candidate, Machine
+from lab.inventory import resolve
+from lab.machine import Candidate, Machine
 from xdnawatch.cli.context import AppContext, JsonFlag, current
 from xdnawatch.cli.lab import open_store
-from xdnawatch.errors import ExitCode, UsageError
+from xdnawatch.cli.run import exit_code, live, show
+from xdnawatch.errors import UsageError
+from xdnawatch.runs import Job, bring_in, perform
+from xdnawatch.suites import INFERENCE_OPTIONS, with_layer
 
-LAYER = "xrt"  # a virtual machine's guest gets Debian's XRT
-EVENTS = "events.jsonl"
-STYLES = {"passed": "green", "failed": "red", "error": "red", "skipped": "yellow"}
+STYLES = {"passed": "green", "skipped": "yellow"}  # what else there is went wrong
 
 
 def register(app: typer.Typer) -> None:
@@ -71,10 +69,12 @@ def infer(
 ) -> None:
     """Run what people run on the NPU, compare what it says with the driver, and measure it.
 
-    What is not installed is skipped with the exact missing piece; nothing is downloaded. Exit code 0: every
-    test passed or was skipped; 1: a test failed; 3: the machine or the laboratory failed.
+    What is not installed is skipped with the exact missing piece; nothing is downloaded. The run is kept and
+    judged as one of the ioctl suite is. Exit code 0: every test passed or was skipped; 1: the kernel failed;
+    3: nobody can judge (no NPU, the environment, the laboratory).
     """
     app = current(context)
+    bring_in(app)
     options = InferenceOptions(
         tuple(_recipe(text) for text in recipe or ()),
         _compiled(compiled) if compiled else None,
@@ -88,27 +88,24 @@ def infer(
     with open_store(app) as store:
         target = resolve(machine, with_layer(app.settings.machine), store)
         candidate = _candidate(target, version, lambda wanted: stock_kernel(store, wanted))
-    events, facts = perform(app, target, candidate, options, tests or ())
-    results = [event for event in events if event["event"] == "result"]
+    job = Job(
+        target,
+        candidate,
+        version or "running",
+        InferenceSuite(options, chosen=tuple(tests or ())),
+        options=INFERENCE_OPTIONS,
+    )
+    with live(app) as view:
+        evidence = perform(app, job, on_record=view.on_record, on_note=view.note)
     if as_json:
-        app.emit({"machine": target.name, "boot": facts, "events": events})
+        app.emit(run_facts(evidence))
     else:
-        show(app, results)
-    bad = any(result["outcome"] in ("failed", "error") for result in results)
-    raise typer.Exit(ExitCode.SUBJECT_FAILED if bad else ExitCode.FINE)
+        tell(app, evidence.results)
+        show(app, evidence)
+    raise typer.Exit(exit_code([evidence]))
 
 
-def with_layer(listed: Sequence[MachineSettings]) -> list[MachineSettings]:
-    """Every virtual machine with XRT in its guest."""
-    return [
-        machine.model_copy(update={"layers": tuple(dict.fromkeys((*machine.layers, LAYER)))})
-        if machine.virtual is not None
-        else machine
-        for machine in known_machines(listed)
-    ]
-
-
-def _candidate(target: Machine, version: str | None, find: Any) -> Candidate | None:
+def _candidate(target: Machine, version: str | None, find: Callable[[str], Candidate]) -> Candidate | None:
     if target.boots_candidates and version is None:
         raise UsageError(f"{target.name} boots what it is given: name a kernel, e.g. --kernel 7.3.4")
     if not target.boots_candidates and version is not None:
@@ -116,62 +113,31 @@ def _candidate(target: Machine, version: str | None, find: Any) -> Candidate | N
     return None if version is None else find(version)
 
 
-def perform(
-    app: AppContext,
-    target: Machine,
-    candidate: Candidate | None,
-    options: InferenceOptions,
-    tests: Sequence[str],
-) -> tuple[list[dict[str, Any]], dict[str, str]]:
-    """Boot and run: the events, also kept line by line in the data folder, and the boot's facts."""
-    nonce = secrets.token_hex(8)
-    folder = app.data / "inference" / new_run_id(datetime.now(UTC), nonce)
-    folder.mkdir(parents=True)
-    events: list[dict[str, Any]] = []
-    with ExitStack() as stack:
-        kept = stack.enter_context((folder / EVENTS).open("w", encoding="utf-8"))
-
-        def on_event(event: dict[str, Any]) -> None:
-            events.append(event)
-            kept.write(json.dumps(event) + "\n")
-            kept.flush()
-            if event["event"] == "start":
-                app.note(event["id"])
-
-        session = stack.enter_context(target.boot(BootRequest(candidate, nonce, folder, progress=app.note)))
-        inference.run(session.shell, options=options, on_event=on_event, tests=tests, nonce=nonce)
-        facts = dict(session.boot_facts())
-    app.note(f"kept in {folder}")
-    return events, facts
-
-
-def show(app: AppContext, results: Sequence[dict[str, Any]]) -> None:
+def tell(app: AppContext, results: Sequence[CaseResult]) -> None:
     """A table: outcome, test, measured values or the reason."""
     table = Table(box=SIMPLE_HEAD)
     for title in ("outcome", "test", "seconds", "measured, or why not"):
         table.add_column(title, overflow="fold", justify="right" if title == "seconds" else "left")
     for result in results:
-        outcome = str(result["outcome"])
         table.add_row(
-            f"[{STYLES[outcome]}]{outcome}[/]",
-            escape(str(result["id"]).removeprefix("inference/")),
-            f"{result['duration']:.1f}",
+            f"[{STYLES.get(result.outcome, 'red')}]{result.outcome}[/]",
+            escape(result.test.removeprefix("inference/")),
+            f"{result.seconds:.1f}",
             escape(told(result)),
         )
     app.out.print(table)
 
 
-def told(result: dict[str, Any]) -> str:
+def told(result: CaseResult) -> str:
     """What one result says, in a line: "51 TOPS", or why there is none."""
-    why = result["message"] or result["reason"]
-    if why:
-        return str(why).removeprefix(ENVIRONMENT_PREFIX)
-    parts = []
-    for name, value in result["values"].items():
-        if isinstance(value, dict) and "better" in value:
-            parts.append(f"{name} {value['value']:g} {value['unit']}")
-        elif isinstance(value, str | int | float) and value != "":
-            parts.append(f"{name} {value}")
+    if result.message:
+        return headline(result.message).removeprefix(ENVIRONMENT_PREFIX)
+    parts = [f"{metric.name} {metric.value:g} {metric.unit}" for metric in metrics_in(result.values)]
+    parts += [
+        f"{name} {value}"
+        for name, value in facts_in(result.values).items()
+        if isinstance(value, str | int | float) and value != ""
+    ]
     return ", ".join(parts)
 
 

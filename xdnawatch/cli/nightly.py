@@ -1,10 +1,10 @@
-"""`xdnawatch nightly`: machines x kernels, one cell after the other, until each has a verdict."""
+"""`xdnawatch nightly`: machines x suites x kernels, one cell after the other, until each has a verdict."""
 
 from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,16 +17,15 @@ from rich.table import Table
 from harness.evidence import Evidence
 from harness.kernels.debian import stock_kernel
 from harness.nightly import RUNNING, Cell, Planned, cells, past_runs, plan
-from harness.suite_stream import Suite, ioctl_suite
 from harness.verdict import RunVerdict
-from lab.inventory import resolve
-from lab.machine import LabError, Machine
+from lab.machine import LabError
 from lab.npu import MODEL_VERSION
 from xdnawatch.cli.context import AppContext, JsonFlag, current
 from xdnawatch.cli.lab import open_store
 from xdnawatch.cli.run import exit_code, live, plain_table, print_table
 from xdnawatch.errors import ExitCode, UsageError
 from xdnawatch.runs import Job, bring_in, perform
+from xdnawatch.suites import Prepared, prepared
 
 
 def register(app: typer.Typer) -> None:
@@ -62,7 +61,10 @@ def nightly(
         raise UsageError("the matrix is empty: name machines and kernels in [nightly] of xdnawatch.toml")
     with alone(app.data / "nightly.lock"):
         bring_in(app)
-        machines = resolved(app, settings.machines)
+        suites: dict[str, Prepared] = {
+            name: prepared(app, name, settings.machines) for name in dict.fromkeys(settings.suites)
+        }
+        machines = next(iter(suites.values())).machines
         wanted = cells(
             settings,
             [
@@ -73,14 +75,14 @@ def nightly(
         )
         if not wanted:
             raise UsageError("the matrix has no kernels: name some in [nightly] of xdnawatch.toml")
-        suite = ioctl_suite()
         with app.database.session() as session:
-            past = past_runs(session)
-        planned = plan(wanted, past, suite_digest=suite.digest, settings=settings, now=datetime.now(UTC))
+            past = past_runs(session, suites)
+        digests = {name: found.suite.digest for name, found in suites.items()}
+        planned = plan(wanted, past, digests=digests, settings=settings, now=datetime.now(UTC))
         if dry_run:
             tell_plan(app, planned, as_json=as_json)
             return
-        done, problems = work_through(app, planned, machines, suite)
+        done, problems = work_through(app, planned, suites)
     if as_json:
         app.emit([row(entry, done.get(entry.cell), problems.get(entry.cell)) for entry in planned])
     else:
@@ -90,22 +92,17 @@ def nightly(
     raise typer.Exit(ExitCode.INFRASTRUCTURE if code == ExitCode.FINE and unjudged else code)
 
 
-def resolved(app: AppContext, names: Sequence[str]) -> dict[str, Machine]:
-    """The machines by name, before anything is started: a typo costs no night."""
-    with open_store(app) as store:
-        return {name: resolve(name, app.settings.machine, store) for name in dict.fromkeys(names)}
-
-
 def work_through(
-    app: AppContext, planned: Sequence[Planned], machines: dict[str, Machine], suite: Suite
+    app: AppContext, planned: Sequence[Planned], suites: Mapping[str, Prepared]
 ) -> tuple[dict[Cell, Evidence], dict[Cell, str]]:
-    """Run what is due. A kernel that cannot be had costs its cell, not the night."""
+    """Run what is due; ``suites`` by their names. A kernel that cannot be had costs its cell alone."""
     done: dict[Cell, Evidence] = {}
     problems: dict[Cell, str] = {}
     due = [entry for entry in planned if entry.action == "run"]
     for number, entry in enumerate(due, 1):
         cell = entry.cell
-        app.note(f"[{number}/{len(due)}] {cell.machine}, kernel {cell.kernel}: {entry.reason}")
+        app.note(f"[{number}/{len(due)}] {cell.machine}, kernel {cell.kernel}, {cell.suite}: {entry.reason}")
+        found = suites[cell.suite]
         try:
             with open_store(app) as store:
                 candidate = None if cell.kernel == RUNNING else stock_kernel(store, cell.kernel)
@@ -116,7 +113,7 @@ def work_through(
         with live(app) as view:
             evidence = perform(
                 app,
-                Job(machines[cell.machine], candidate, cell.kernel, suite),
+                Job(found.machines[cell.machine], candidate, cell.kernel, found.suite, options=found.options),
                 on_record=view.on_record,
                 on_note=view.note,
             )
@@ -149,22 +146,24 @@ def tell_plan(app: AppContext, planned: Sequence[Planned], *, as_json: bool) -> 
     if as_json:
         app.emit([row(entry, None, None) for entry in planned])
         return
-    table = plain_table("machine", "kernel", "action", "why")
+    table = plain_table("machine", "kernel", "suite", "action", "why")
     for entry in planned:
+        cell = entry.cell
         table.add_row(
-            escape(entry.cell.machine), escape(entry.cell.kernel), entry.action, escape(entry.reason)
+            escape(cell.machine), escape(cell.kernel), cell.suite, entry.action, escape(entry.reason)
         )
     print_table(app, table)
 
 
 def outcome_table(planned: Sequence[Planned], done: dict[Cell, Evidence], problems: dict[Cell, str]) -> Table:
     """Every cell with its newest verdict."""
-    table = plain_table("machine", "kernel", "tonight", "verdict")
+    table = plain_table("machine", "kernel", "suite", "tonight", "verdict")
     for entry in planned:
         facts = row(entry, done.get(entry.cell), problems.get(entry.cell))
         table.add_row(
             escape(entry.cell.machine),
             escape(entry.cell.kernel),
+            entry.cell.suite,
             str(facts["action"]),
             escape(f"{facts['verdict']}: {facts['reason']}"[:160]),
         )
@@ -173,7 +172,8 @@ def outcome_table(planned: Sequence[Planned], done: dict[Cell, Evidence], proble
 
 def row(entry: Planned, evidence: Evidence | None, problem: str | None) -> dict[str, Any]:
     """One cell as plain data."""
-    facts = {"machine": entry.cell.machine, "kernel": entry.cell.kernel, "action": entry.action}
+    cell = entry.cell
+    facts = {"machine": cell.machine, "kernel": cell.kernel, "suite": cell.suite, "action": entry.action}
     if evidence is not None:
         judgement = evidence.judgement
         return {
