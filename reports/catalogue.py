@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cached_property
-from itertools import pairwise
+from itertools import combinations, pairwise, product
 
 from reports.compare import Side
 from reports.marks import NO_RUN, Mark, verdict_mark
@@ -29,6 +29,7 @@ from reports.verdicts import (
 from reports.versions import sort_key
 
 _LATE = datetime.max.replace(tzinfo=UTC)
+MAIN_SUITE = "ioctl"  # what speaks for a kernel where several suites ran
 
 
 class Catalogue:
@@ -59,9 +60,27 @@ class Catalogue:
         return found
 
     @cached_property
+    def latest_by_suite(self) -> Mapping[tuple[int, int], Mapping[str, Latest]]:
+        """(kernel id, machine id) -> family of suites -> the run that speaks for it, the main suite first."""
+        found: dict[tuple[int, int], dict[str, Latest]] = {}
+        for cell, runs in self.runs_by_cell.items():
+            families = sorted({run.suite_family for run in runs}, key=lambda name: (name != MAIN_SUITE, name))
+            found[cell] = {
+                family: one
+                for family in families
+                if (one := latest(run for run in runs if run.suite_family == family))
+            }
+        return found
+
+    @cached_property
     def latest_by_cell(self) -> Mapping[tuple[int, int], Latest]:
-        """(kernel id, machine id) -> the run that speaks for it."""
-        return {cell: found for cell, runs in self.runs_by_cell.items() if (found := latest(runs))}
+        """(kernel id, machine id) -> the run that speaks for it: the main suite's where that ran."""
+        return {cell: next(iter(found.values())) for cell, found in self.latest_by_suite.items() if found}
+
+    @cached_property
+    def suites(self) -> Sequence[str]:
+        """Families of suites that have a comparable run, the main one first."""
+        return list(dict.fromkeys(name for found in self.latest_by_suite.values() for name in found))
 
     @cached_property
     def kernels(self) -> Sequence[KernelRecord]:
@@ -77,9 +96,11 @@ class Catalogue:
             key=lambda m: (m.simulated, m.name),
         )
 
-    def cell(self, kernel: KernelRecord, machine: MachineRecord) -> Latest | None:
-        """The run that speaks for a kernel on a machine."""
-        return self.latest_by_cell.get((kernel.id, machine.id))
+    def cell(self, kernel: KernelRecord, machine: MachineRecord, suite: str | None = None) -> Latest | None:
+        """The run that speaks for a kernel on a machine, of one family of suites or of the main one."""
+        if suite is None:
+            return self.latest_by_cell.get((kernel.id, machine.id))
+        return self.latest_by_suite.get((kernel.id, machine.id), {}).get(suite)
 
     def mark(self, found: Latest | None) -> Mark:
         """The mark of a cell of the matrix."""
@@ -114,28 +135,28 @@ class Catalogue:
 
     @cached_property
     def neighbours(self) -> Sequence[tuple[RunRecord, RunRecord]]:
-        """Consecutive stock kernels on each machine, latest conclusive run of each: (older, newer)."""
+        """Consecutive stock kernels on each machine, by suite; latest conclusive runs: (older, newer)."""
         found: list[tuple[RunRecord, RunRecord]] = []
         for machine in self.machines:
-            chain = [
-                cell.run
-                for kernel in reversed(self.kernels)
-                if kernel.stock and (cell := self.cell(kernel, machine)) and conclusive(cell.run)
-            ]
-            found.extend(pairwise(chain))
+            for suite in self.suites:
+                chain = [
+                    cell.run
+                    for kernel in reversed(self.kernels)
+                    if kernel.stock and (cell := self.cell(kernel, machine, suite)) and conclusive(cell.run)
+                ]
+                found.extend(pairwise(chain))
         return found
 
     @cached_property
     def machine_pairs(self) -> Sequence[tuple[RunRecord, RunRecord]]:
         """One kernel on two machines, latest conclusive run of each; only for each machine pair's newest."""
         found = []
-        for at, left in enumerate(self.machines):
-            for right in self.machines[at + 1 :]:
-                for kernel in self.kernels:
-                    a, b = self.cell(kernel, left), self.cell(kernel, right)
-                    if a and b and kernel.stock and conclusive(a.run) and conclusive(b.run):
-                        found.append((a.run, b.run))
-                        break
+        for suite, (left, right) in product(self.suites, combinations(self.machines, 2)):
+            for kernel in self.kernels:
+                a, b = self.cell(kernel, left, suite), self.cell(kernel, right, suite)
+                if a and b and kernel.stock and conclusive(a.run) and conclusive(b.run):
+                    found.append((a.run, b.run))
+                    break
         return found
 
     @cached_property
@@ -249,7 +270,8 @@ def compare_path(before: RunRecord, after: RunRecord) -> str:
     a, b = before.kernel, after.kernel
     if a is None or b is None:
         return f"compare/runs/{slug(before.id)}..{slug(after.id)}.html"
+    suite = "" if after.suite_family == MAIN_SUITE else f".{slug(after.suite_family)}"
     if before.machine.id == after.machine.id:
-        return f"compare/{slug(before.machine.name)}/{kernel_slug(a)}..{kernel_slug(b)}.html"
-    names = f"{slug(before.machine.name)}..{slug(after.machine.name)}"
+        return f"compare/{slug(before.machine.name)}/{kernel_slug(a)}..{kernel_slug(b)}{suite}.html"
+    names = f"{slug(before.machine.name)}..{slug(after.machine.name)}{suite}"
     return f"compare/machines/{kernel_slug(b)}/{names}.html"

@@ -16,12 +16,13 @@ class ChoiceError(Exception):
 
 
 def choose_pair(
-    catalogue: Catalogue, before: str, after: str, machine: str | None
+    catalogue: Catalogue, before: str, after: str, machine: str | None, suite: str | None = None
 ) -> tuple[RunRecord, RunRecord]:
     """The runs that speak for two kernels on a machine.
 
     ``before`` and ``after`` are a version ("7.3.4"), a release (uname -r), a kernel's label or a run id.
-    Without ``machine``, the only machine that has both is taken. Raises ChoiceError.
+    Without ``machine``, the only machine that has both is taken; without ``suite`` (a family: "ioctl",
+    "inference") the main suite's runs where it ran. Raises ChoiceError.
     """
     by_id = [catalogue.runs.get(text) for text in (before, after)]
     if by_id[0] is not None and by_id[1] is not None:
@@ -33,7 +34,7 @@ def choose_pair(
     fitting = [
         (left, right)
         for one in machines
-        if (left := _run(catalogue, before, one)) and (right := _run(catalogue, after, one))
+        if (left := _run(catalogue, before, one, suite)) and (right := _run(catalogue, after, one, suite))
     ]
     if len(fitting) == 1:
         return fitting[0]
@@ -41,12 +42,13 @@ def choose_pair(
         names = ", ".join(left.machine.name for left, _ in fitting)
         raise ChoiceError(f"several machines ran both kernels: {names}; choose one with --machine")
     raise ChoiceError(
-        f"no machine{f' {machine}' if machine else ''} has a run of both {before} and {after}; "
+        f"no machine{f' {machine}' if machine else ''} has a run of both {before} and {after}"
+        f"{f' of the suite {suite}' if suite else ''}; "
         f"kernels with runs: {_known(catalogue, machines)}"
     )
 
 
-def _run(catalogue: Catalogue, text: str, machine: MachineRecord) -> RunRecord | None:
+def _run(catalogue: Catalogue, text: str, machine: MachineRecord, suite: str | None) -> RunRecord | None:
     run = catalogue.runs.get(text)
     if run is not None:
         return run if run.machine.id == machine.id else None
@@ -54,7 +56,7 @@ def _run(catalogue: Catalogue, text: str, machine: MachineRecord) -> RunRecord |
         cell.run
         for kernel in catalogue.kernels
         if text in (kernel.version, kernel.release, kernel.label)
-        and (cell := catalogue.cell(kernel, machine)) is not None
+        and (cell := catalogue.cell(kernel, machine, suite)) is not None
     ]
     # A stock kernel before one with another driver, a judged run before one that says nothing.
     found.sort(key=lambda r: (not (r.kernel and r.kernel.stock), not conclusive(r)))

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from reports.measured import WORSE, MetricChange, metric_changes
 from reports.records import FindingRecord, ResultRecord, RunRecord
 from reports.statistics import Tally, probability_rate_rose
 from reports.values import flatten, gist, is_duration, shown
@@ -119,6 +120,7 @@ class Comparison:
     caveats: tuple[str, ...]
     equal_results: int
     equal_values: int
+    metrics: tuple[MetricChange, ...] = ()  # every measured number of either side
 
     @property
     def counts(self) -> Mapping[str, int]:
@@ -152,18 +154,20 @@ def compare(before: Side, after: Side) -> Comparison:
     equal_values = sum(
         1
         for test in both
-        for name, value in flatten(new[test].values).items()
-        if flatten(old[test].values).get(name, _ABSENT) == value
+        for name, value in flatten(new[test].facts).items()
+        if flatten(old[test].facts).get(name, _ABSENT) == value
     )
+    metrics = metric_changes(before.all, after.all)
     return Comparison(
         before=before.run,
         after=after.run,
-        headline=_headline(before.run, after.run, found),
+        headline=_headline(before.run, after.run, found, sum(m.reading == WORSE for m in metrics)),
         differences=tuple(found),
         environment=facts,
         caveats=_caveats(before, after),
         equal_results=sum(old[test].outcome == new[test].outcome for test in both),
         equal_values=equal_values,
+        metrics=metrics,
     )
 
 
@@ -238,11 +242,11 @@ def _tally(test: str, side: Side) -> Tally:
 
 
 def _values(before: Side, after: Side, *, iommu_differs: bool) -> Iterable[Difference]:
-    old = {r.test: flatten(r.values) for r in before.run.results}
+    old = {r.test: flatten(r.facts) for r in before.run.results}
     for result in after.run.results:
         if result.test not in old:
             continue
-        mine, theirs = flatten(result.values), old[result.test]
+        mine, theirs = flatten(result.facts), old[result.test]
         for name in [*theirs, *(n for n in mine if n not in theirs)]:
             was, now = theirs.get(name, _ABSENT), mine.get(name, _ABSENT)
             if was == now or name in _RETOLD or _names_its_kernel(was, now, before, after):
@@ -275,7 +279,7 @@ def _text(value: object) -> str:
 
 def _seen(test: str, name: str, value: object, side: Side) -> bool:
     return value is not _ABSENT and any(
-        flatten(r.values).get(name, _ABSENT) == value
+        flatten(r.facts).get(name, _ABSENT) == value
         for run in side.all
         if run.id != side.run.id
         for r in run.results
@@ -362,12 +366,12 @@ def _caveats(before: Side, after: Side) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _headline(before: RunRecord, after: RunRecord, found: list[Difference]) -> str:
+def _headline(before: RunRecord, after: RunRecord, found: list[Difference], worse: int) -> str:
     """One sentence: the answer at the first glance."""
     if after.verdict in ("panic", "hang", "no-boot") and before.verdict in WHOLE:
         return f"{_name(after)} ended with {after.verdict}; {_name(before)} did not."
     counts = Counter(d.label for d in found if d.label not in QUIET_LABELS)
-    if not counts:
+    if not counts and not worse:
         quiet = len(found)
         return (
             f"No difference that matters ({quiet} by environment, wording, timing or by itself)."
@@ -375,6 +379,8 @@ def _headline(before: RunRecord, after: RunRecord, found: list[Difference]) -> s
             else "No difference."
         )
     parts = [plural(counts[label], label) for label in LABELS if counts[label]]
+    if worse:
+        parts.append(f"{worse} measured number{'' if worse == 1 else 's'} worse than the noise explains")
     return ", ".join(parts)[:1].upper() + ", ".join(parts)[1:] + "."
 
 

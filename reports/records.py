@@ -13,6 +13,8 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any
 
+from db.metrics import Metric, facts_in, metrics_in
+
 
 @dataclass(frozen=True)
 class MachineRecord:
@@ -67,6 +69,16 @@ class ResultRecord:
     title: str = ""
     suspect: str | None = None
     expectations: tuple[Mapping[str, Any], ...] = ()
+
+    @cached_property
+    def metrics(self) -> tuple[Metric, ...]:
+        """The measured numbers among its values."""
+        return metrics_in(self.values)
+
+    @cached_property
+    def facts(self) -> Mapping[str, Any]:
+        """The rest of its values."""
+        return facts_in(self.values)
 
 
 @dataclass(frozen=True)

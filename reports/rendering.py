@@ -41,6 +41,7 @@ class Renderer:
             seconds=_seconds,
             bytes=_bytes,
             percent=_percent,
+            figure=_figure,
             line=one_line,
             breakable=_breakable,
         )
@@ -153,6 +154,11 @@ def _seconds(value: float | None) -> str:
     if value < 10:
         return f"{value:.1f} s"
     return f"{value:.0f} s" if value < 600 else f"{value / 60:.0f} min"
+
+
+def _figure(value: float | None) -> str:
+    """A measured number as people read it: six digits, a dash where there is none."""
+    return "—" if value is None else f"{value:.6g}"
 
 
 def _bytes(value: int) -> str:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from reports.catalogue import Catalogue, compare_path, path_of_test
+from reports.catalogue import MAIN_SUITE, Catalogue, compare_path, path_of_test
 from reports.compare import LABELS, QUIET_LABELS, Comparison, Difference, compare, plural
 from reports.marks import Tone
 from reports.page import Page
-from reports.pages.parts import Data, any_simulated, change_data, run_data
+from reports.pages.parts import Data, any_simulated, change_data, metric_data, run_data
 from reports.records import RunRecord
 from reports.verdicts import entered_between
 
@@ -46,9 +46,10 @@ def comparison_title(before: RunRecord, after: RunRecord) -> str:
     """ "7.0.13 → 7.3.4 on virtual-npu4", or "virtual-npu1 and virtual-npu4 under 7.3.4"."""
     old = before.kernel.label if before.kernel else before.requested
     new = after.kernel.label if after.kernel else after.requested
+    suite = "" if after.suite_family == MAIN_SUITE else f", {after.suite_family} suite"
     if before.machine.id == after.machine.id:
-        return f"{old} → {new} on {after.machine.name}"
-    return f"{before.machine.name} and {after.machine.name} under {new}"
+        return f"{old} → {new} on {after.machine.name}{suite}"
+    return f"{before.machine.name} and {after.machine.name} under {new}{suite}"
 
 
 def comparison_data(catalogue: Catalogue, found: Comparison) -> Data:
@@ -80,6 +81,7 @@ def comparison_data(catalogue: Catalogue, found: Comparison) -> Data:
             for label in LABELS
             if any(d.label == label for d in found.differences)
         ],
+        "metrics": [metric_data(change) for change in found.metrics],
         "environment": [
             {"name": f.name, "before": f.before, "after": f.after, "iommu": f.iommu}
             for f in found.environment

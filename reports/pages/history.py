@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from math import isfinite
 
@@ -11,6 +12,7 @@ from markupsafe import Markup
 from reports.catalogue import Catalogue, path_of_test, run_path
 from reports.charts import Cell, strip, value_line
 from reports.marks import outcome_mark
+from reports.measured import Measured, MetricChange, measured
 from reports.page import Page
 from reports.pages.parts import (
     Data,
@@ -20,6 +22,7 @@ from reports.pages.parts import (
     kernel_data,
     machine_data,
     mark_data,
+    metric_data,
 )
 from reports.records import MachineRecord, ResultRecord, RunRecord
 from reports.values import flatten, gist, shown
@@ -53,12 +56,14 @@ def history_page(catalogue: Catalogue, test: str, seen: Sequence[Seen]) -> Page:
         mine = mine[-MAX_RUNS:]
         key = f"machine{at}"
         recorded = _recorded(key, mine)
-        pictures.append(partial(_pictures, key, test, machine, mine, recorded))
+        metrics = _measured(key, mine)
+        pictures.append(partial(_pictures, key, test, machine, mine, [*metrics, *recorded]))
         machines.append(
             {
                 "machine": machine_data(machine),
                 "chart": key,
                 "summary": summary(mine),
+                "metrics": metrics,
                 "recorded": recorded,
                 "run_count": len(mine),
                 "runs": [_row(run, result) for run, result in list(reversed(mine))[:MAX_ROWS]],
@@ -138,8 +143,8 @@ def _recorded(key: str, seen: Sequence[Seen]) -> list[Data]:
     """Each recorded value by kernel (latest clean run of each); those that vary first."""
     by_kernel: dict[str, dict[str, object]] = {}
     for run, result in seen:
-        if run.comparable and run.kernel is not None and result.values:
-            by_kernel[run.kernel.label] = flatten(result.values)
+        if run.comparable and run.kernel is not None and result.facts:
+            by_kernel[run.kernel.label] = flatten(result.facts)
     names = list(dict.fromkeys(name for values in by_kernel.values() for name in values))
     found = []
     for at, name in enumerate(names[:MAX_VALUES]):
@@ -159,6 +164,40 @@ def _recorded(key: str, seen: Sequence[Seen]) -> list[Data]:
             }
         )
     return sorted(found, key=lambda row: not row["varies"])
+
+
+def _measured(key: str, seen: Sequence[Seen]) -> list[Data]:
+    """Each measured number by kernel: the median of its clean runs, noise, change since the kernel before."""
+    by_kernel: dict[str, list[RunRecord]] = {}
+    for run, result in seen:
+        if run.comparable and run.kernel is not None and result.metrics:
+            only = replace(run, results=(result,))
+            by_kernel.setdefault(run.kernel.label, []).append(only)
+    sides = {kernel: measured(runs) for kernel, runs in by_kernel.items()}
+    found = []
+    for at, name in enumerate(
+        list(dict.fromkeys(name for side in sides.values() for name in side))[:MAX_VALUES]
+    ):
+        points: list[Data] = []
+        before: Measured | None = None
+        for kernel, side in sides.items():
+            if (now := side.get(name)) is None:
+                continue
+            change = metric_data(MetricChange(*name, now.better, before, now))
+            points.append(
+                {"kernel": kernel, "value": f"{now.value:.6g} {name[2]}", "number": now.value, **change}
+            )
+            before = now
+        found.append(
+            {
+                "name": name[1],
+                "unit": name[2],
+                "better": points[-1]["better"],
+                "chart": f"{key}_metric{at}" if len(points) > 2 else None,
+                "by_kernel": points,
+            }
+        )
+    return found
 
 
 def _number(value: object) -> float | None:

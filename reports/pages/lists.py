@@ -135,9 +135,14 @@ def compared(catalogue: Catalogue) -> list[tuple[RunRecord, RunRecord]]:
     """Every pair that has a page: consecutive kernels, the widest span of each machine, machine pairs."""
     pairs = list(catalogue.neighbours)
     for machine in catalogue.machines:
-        chain = [pair for pair in catalogue.neighbours if pair[1].machine.id == machine.id]
-        if len(chain) > 1:
-            pairs.append((chain[0][0], chain[-1][1]))
+        for suite in catalogue.suites:
+            chain = [
+                pair
+                for pair in catalogue.neighbours
+                if pair[1].machine.id == machine.id and pair[1].suite_family == suite
+            ]
+            if len(chain) > 1:
+                pairs.append((chain[0][0], chain[-1][1]))
     return [*pairs, *catalogue.machine_pairs]
 
 

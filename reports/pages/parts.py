@@ -10,11 +10,21 @@ from reports.catalogue import (
     campaign_path,
     change_path,
     machine_path,
+    path_of_test,
     run_path,
     window_path,
 )
 from reports.links import commit_url, mail_url
 from reports.marks import Mark, phase_mark, state_mark, verdict_mark
+from reports.measured import (
+    BETTER,
+    NOISE_UNKNOWN,
+    ONE_SIDE,
+    UNCHANGED,
+    WITHIN_NOISE,
+    WORSE,
+    MetricChange,
+)
 from reports.records import (
     CampaignRecord,
     ChangeRecord,
@@ -105,6 +115,34 @@ def run_data(run: RunRecord) -> Data:
         "tests": outcome_counts(run),
         "faults": [fault_text(fault) for fault in run.faults],
         "campaign": {"id": run.campaign, "page": campaign_path(run.campaign)} if run.campaign else None,
+    }
+
+
+# What a change of a measured number says, as a mark.
+READINGS = {
+    BETTER: Mark("better", "good", "It changed for the better by more than single runs differ."),
+    WORSE: Mark("worse", "bad", "It changed for the worse by more than single runs differ."),
+    WITHIN_NOISE: Mark("within noise", "calm", "Single runs of one side differ by as much."),
+    NOISE_UNKNOWN: Mark("noise unknown", "doubt", "Measured once on each side: nobody knows the noise."),
+    UNCHANGED: Mark("unchanged", "calm", "The same value."),
+    ONE_SIDE: Mark("one side only", "calm", "Nothing to compare with."),
+}
+
+
+def metric_data(change: MetricChange) -> Data:
+    """A measured number on two sides; ``percent`` and ``noise`` are in percent, None where unknown."""
+    return {
+        "test": change.test,
+        "page": path_of_test(change.test),
+        "name": change.name,
+        "unit": change.unit,
+        "better": change.better,
+        "before": change.before.value if change.before else None,
+        "after": change.after.value if change.after else None,
+        "runs": [len(side.values) if side else 0 for side in (change.before, change.after)],
+        "percent": change.percent,
+        "noise": change.noise,
+        "reading": mark_data(READINGS[change.reading]),
     }
 
 

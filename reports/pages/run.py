@@ -13,8 +13,9 @@ from reports.charts import phases_bar
 from reports.compare import essence, plural
 from reports.logs import LOG_NAMES, Log, excerpt, log_lines, read_log
 from reports.marks import SUSPECTED, outcome_mark, standing_mark
+from reports.measured import metric_changes
 from reports.page import Page
-from reports.pages.parts import Data, change_data, expectation_data, mark_data, run_data
+from reports.pages.parts import Data, change_data, expectation_data, mark_data, metric_data, run_data
 from reports.records import FindingRecord, ResultRecord, RunRecord
 from reports.values import flatten, gist, shown
 from reports.verdicts import FAILING, entered_between, provoked, tone_in
@@ -87,6 +88,13 @@ def _run_page(catalogue: Catalogue, run: RunRecord, logs: Sequence[Log]) -> Page
             ],
             "suspects": [change_data(change) for change in suspects[:MAX_SUSPECTS]],
             "suspect_count": len(suspects),
+            "metrics": [
+                metric_data(change)
+                for change in metric_changes(
+                    catalogue.side(baseline).all if baseline else (), catalogue.side(run).all
+                )
+                if change.after is not None
+            ],
             "files": _files(run, judgement.standings, catalogue.flaky(run)),
             "findings": _findings(catalogue, run, logs),
             "finding_count": len(run.findings),
@@ -159,7 +167,8 @@ def _result(result: ResultRecord, word: str, flaky: bool) -> Data:
         "gist": gist(result.message),
         "suspect": result.suspect,
         "expectations": [expectation_data(expectation) for expectation in result.expectations],
-        "recorded": [{"name": name, "value": shown(value)} for name, value in flatten(result.values).items()],
+        "metrics": [metric.as_json() | {"name": metric.name} for metric in result.metrics],
+        "recorded": [{"name": name, "value": shown(value)} for name, value in flatten(result.facts).items()],
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +16,7 @@ from rich.text import Text
 from reports.catalogue import Catalogue
 from reports.choosing import choose_pair
 from reports.compare import QUIET_LABELS, Comparison, compare, plural
+from reports.measured import MetricChange
 from reports.pages.comparison import TONES, comparison_data, comparison_title
 from reports.printable import one_line, visible
 from reports.reading import read_snapshot
@@ -25,6 +27,7 @@ from reports.values import short_test
 from xdnawatch.cli.context import AppContext, JsonFlag, current
 from xdnawatch.errors import ExitCode
 
+EDGES = ("measured", "unit", "reading")  # columns that are words
 STYLES = {"bad": "red", "good": "green", "doubt": "yellow", "busy": "blue"}
 
 
@@ -84,19 +87,22 @@ def compare_runs(
     machine: Annotated[
         str | None, typer.Option("--machine", "-m", help="Needed when several machines ran both.")
     ] = None,
+    suite: Annotated[
+        str | None, typer.Option("--suite", help="Runs of this suite: ioctl or inference.")
+    ] = None,
     everything: Annotated[
         bool, typer.Option("--all", help="Also what the environment explains, and timing.")
     ] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """What differs between two kernels on one machine: results, recorded values, log findings.
+    """What differs between two kernels on one machine: results, recorded values, log findings, figures.
 
     Exits with 1 when something got worse that the environment does not explain.
     """
     app = current(context)
     with app.database.session() as session:
         catalogue = Catalogue(read_snapshot(session))
-    left, right = choose_pair(catalogue, before, after, machine)
+    left, right = choose_pair(catalogue, before, after, machine, suite)
     found = compare(catalogue.side(left), catalogue.side(right))
     if as_json:
         app.emit(json.loads(twin_json(comparison_data(catalogue, found))))
@@ -127,6 +133,8 @@ def show_comparison(app: AppContext, found: Comparison, *, everything: bool) -> 
         table.add_row(*(Text(one_line(text, 70)) for text in cells))
     if shown:
         app.out.print(table)
+    if found.metrics:
+        app.out.print(metrics_table(found.metrics))
     for caveat in found.caveats:
         app.note(visible(caveat))
     if len(shown) < len(found.differences):
@@ -134,3 +142,22 @@ def show_comparison(app: AppContext, found: Comparison, *, everything: bool) -> 
             f"{len(found.differences) - len(shown)} more by environment, wording, timing or by itself: "
             "--all shows them"
         )
+
+
+def metrics_table(metrics: Sequence[MetricChange]) -> Table:
+    """Measured numbers of both sides, with what their change says."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in ("measured", "before", "after", "unit", "change", "noise", "reading"):
+        table.add_column(column, overflow="fold", justify="left" if column in EDGES else "right")
+    for metric in metrics:
+        cells = (
+            f"{short_test(metric.test)} {metric.name}",
+            f"{metric.before.value:.6g}" if metric.before else "-",
+            f"{metric.after.value:.6g}" if metric.after else "-",
+            f"{metric.unit}, {metric.better} is better",
+            "-" if metric.percent is None else f"{metric.percent:+.1f} %",
+            "-" if metric.noise is None else f"± {metric.noise:.1f} %",
+            metric.reading,
+        )
+        table.add_row(*(Text(one_line(text, 90)) for text in cells))
+    return table
