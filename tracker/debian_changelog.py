@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 from tracker.calendar import Version, parse_tag
+from tracker.text import MAX_TITLE
 
 # "linux (7.2.7-1~bpo13+1) trixie-backports; urgency=medium".
 _HEAD = re.compile(r"^([a-z0-9][a-z0-9+.-]*) \(([0-9][\w.+:~-]*)\) ([\w. -]+);")
@@ -105,7 +106,7 @@ def _title(update: str, item: str) -> StableTitle | None:
     if (found := _CVES.search(text)) is not None:
         cves = tuple(re.findall(r"CVE-\d{4}-\d+", found[1]))
         text = text[: found.start()]
-    return StableTitle(update, text, cves) if text else None
+    return StableTitle(update, text[:MAX_TITLE], cves) if text else None
 
 
 def _date(text: str) -> datetime | None:

@@ -11,11 +11,13 @@ from tracker.git.repository import Repository
 from tracker.mail.body import reply_trailers, reverted_commit, upstream_commit
 from tracker.mail.diff import Diff, parse_diff
 from tracker.mail.headers import Address
+from tracker.text import MAX_TITLE, storable
 from tracker.touches import Touches, touches
 
 # "Name <address> 1765475882 -0800" of a commit object.
 _PERSON = re.compile(rb"^(.*?) ?<([^<>\n]*)> (-?\d{1,12}) [+-]\d{4}$")
 MAX_COMMIT = 4 * 1024 * 1024  # bytes of a commit object
+MAX_ADDRESS = 320  # bytes of an author's address
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ def parse_commit(sha: str, raw: bytes, diff: Diff) -> CommitFacts:
     _, commit_date = _person(fields.get(b"committer", b""), charset)
     return CommitFacts(
         sha=sha,
-        title=" ".join(title.split()),
+        title=" ".join(title.split())[:MAX_TITLE],
         message=message,
         author=author,
         author_date=author_date,
@@ -97,14 +99,14 @@ def _person(value: bytes, charset: str) -> tuple[Address, datetime]:
         moment = datetime.fromtimestamp(int(seconds), UTC)
     except (OverflowError, ValueError, OSError):
         moment = datetime.fromtimestamp(0, UTC)
-    return Address(_text(name, charset), _text(address, charset).lower()), moment
+    return Address(_text(name, charset), _text(address[:MAX_ADDRESS], charset).lower()), moment
 
 
 def _text(raw: bytes, charset: str) -> str:
     try:
-        return raw.decode("utf-8")
+        return storable(raw.decode("utf-8"))
     except UnicodeDecodeError:
         try:
-            return raw.decode(charset, "replace")
-        except LookupError:
-            return raw.decode("latin-1")
+            return storable(raw.decode(charset, "replace"))
+        except (LookupError, ValueError):
+            return storable(raw.decode("latin-1"))

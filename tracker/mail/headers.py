@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
 from functools import cached_property
 
+from tracker.text import REPLACEMENT, storable
+
 MAX_HEADERS = 256 * 1024
 MAX_VALUE = 32 * 1024
 MAX_REFERENCES = 200
@@ -90,6 +92,8 @@ def read_head(raw: bytes) -> Head:
     end = raw.find(b"\n\n", 0, MAX_HEADERS)
     body_start = end + 2 if end >= 0 else min(len(raw), MAX_HEADERS)
     block = raw[: end if end >= 0 else body_start]
+    if b"\0" in block:
+        block = block.replace(b"\0", REPLACEMENT.encode())
     text = b"\n" + block
     index = text.lower()
     references = _ids(_value(text, index, b"\nreferences:"))
@@ -207,6 +211,6 @@ def _decode_word(found: re.Match[str]) -> str:
             data = binascii.a2b_base64(payload + "=" * (-len(payload) % 4))
         else:
             data = binascii.a2b_qp(payload, header=True)
-        return data.decode(charset, "replace").replace("\n", " ").replace("\r", " ")
+        return storable(data.decode(charset, "replace").replace("\n", " ").replace("\r", " "))
     except (LookupError, ValueError, binascii.Error):
         return found[0]

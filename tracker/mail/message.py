@@ -17,6 +17,7 @@ from tracker.mail.body import PatchText, has_diff, reply_trailers, split_patch, 
 from tracker.mail.diff import EMPTY, Diff, parse_diff
 from tracker.mail.headers import Head, read_head
 from tracker.mail.subject import Subject, parse_subject
+from tracker.text import storable
 
 MAX_MAIL = 16 * 1024 * 1024  # bytes; a larger mail is kept by its headers only
 MAX_BODY = 2 * 1024 * 1024  # characters of decoded text that are kept
@@ -89,8 +90,8 @@ def parse_mail(raw: bytes) -> Mail:
     corrupted: list[str] = []
     body = _decode_body(raw, head, corrupted)
     if "\0" in body:
-        body = body.replace("\0", "\N{REPLACEMENT CHARACTER}")
         corrupted.append("it has NUL bytes")
+    body = storable(body)
     if len(body) > MAX_BODY:
         body = body[:MAX_BODY]
         corrupted.append(f"its text is longer than {MAX_BODY} characters and was cut")
@@ -226,7 +227,7 @@ def _to_text(payload: bytes, content_type: str) -> str:
     charset = found[1] if found else "utf-8"
     try:
         text = payload.decode(charset, "replace" if found else "strict")
-    except (LookupError, UnicodeDecodeError):
+    except (LookupError, UnicodeError):  # "idna" and "undefined" know no "replace"
         try:
             text = payload.decode("utf-8")
         except UnicodeDecodeError:

@@ -10,6 +10,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from tracker.text import MAX_TITLE
+
 # "Re: ", "RE: ", "Aw: ", "Fwd: ", "Re[2]: " at the start.
 _REPLY = re.compile(r"^\s*(re|aw|sv|antw|fwd?)\s*(?:\[\d+\])?\s*:\s*", re.IGNORECASE)
 # "(subset) " as b4 ty writes it in front of "[PATCH ...".
@@ -114,7 +116,7 @@ def parse_subject(text: str) -> Subject:
     if pull:
         patch = False
     return Subject(
-        title=rest.strip() or text.strip()[:_MAX_SUBJECT],
+        title=(rest.strip() or text.strip())[:MAX_TITLE],
         version=version,
         number=number,
         total=total,
