@@ -12,6 +12,10 @@ if [ "$purpose" = test ]; then
 fi
 
 missing=()
+# Debian keeps the PostgreSQL server's programs out of PATH.
+if [ "$purpose" = test ] && ! ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 && ! command -v initdb >/dev/null; then
+  missing+=(postgresql)
+fi
 for command in "${!package[@]}"; do
   PATH="$PATH:/usr/sbin:/sbin" command -v "$command" >/dev/null 2>&1 || missing+=("${package[$command]}")
 done
@@ -31,6 +35,6 @@ fi
 echo "please install: ${missing[*]}  (Debian: sudo apt-get install ${missing[*]})" >&2
 # Without git, ssh or a venv nothing runs; without the servers only some tests are left out.
 for name in "${missing[@]}"; do
-  case $name in openssh-server | public-inbox) ;; *) exit 1 ;; esac
+  case $name in openssh-server | public-inbox | postgresql) ;; *) exit 1 ;; esac
 done
 exit 0

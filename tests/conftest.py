@@ -9,12 +9,14 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from db.database import Database
+from tests.postgres import AbsentError, Postgres, running
 
 ROOT = Path(__file__).parent.parent
 
@@ -64,6 +66,26 @@ def _no_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monke
 def database(tmp_path: Path) -> Iterator[Database]:
     """An empty database of the newest schema."""
     made = Database(f"sqlite:///{tmp_path / 'test.db'}")
+    made.migrate()
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A running PostgreSQL server; the test is skipped where there is none."""
+    with ExitStack() as stack:
+        try:
+            server = stack.enter_context(running())
+        except AbsentError as error:
+            pytest.skip(str(error))
+        yield server
+
+
+@pytest.fixture
+def on_postgresql(postgres: Postgres) -> Iterator[Database]:
+    """An empty database of the newest schema in PostgreSQL."""
+    made = Database(postgres.url())
     made.migrate()
     yield made
     made.close()
