@@ -23,6 +23,7 @@ from tracker.debian_changelog import read_changelog
 from tracker.errors import SourceError
 from tracker.progress import Progress
 from tracker.settings import DriverProfile, SourceSettings
+from tracker.source_rows import source_row
 
 MAX_CHANGELOG = 256 * 1024 * 1024  # bytes, unpacked; Debian's of 2026 has 4 MB
 
@@ -43,7 +44,7 @@ def ingest_changelog(
     state = {"sha256": hashlib.sha256(content).hexdigest(), "profile": profile.model_dump(mode="json")}
     progress.start(settings.name)
     with database.engine.begin() as connection:
-        source_id, cursor = _source_row(connection, settings)
+        source_id, cursor = source_row(connection, settings)
         known = set(connection.scalars(select(Upload.version).where(Upload.source_id == source_id)))
         if cursor == state:
             count = ChangelogCount(len(known), 0)
@@ -118,28 +119,3 @@ def _content(path: Path) -> bytes:
     if len(content) > MAX_CHANGELOG:
         raise SourceError(f"{path} has more than {MAX_CHANGELOG} bytes: no changelog of a kernel")
     return content
-
-
-def _source_row(connection: Connection, settings: SourceSettings) -> tuple[int, dict[str, object]]:
-    found = connection.execute(
-        select(Source.id, Source.cursor).where(
-            Source.kind == settings.kind, Source.location == settings.location
-        )
-    ).one_or_none()
-    if found is not None:
-        connection.execute(
-            update(Source).where(Source.id == found.id).values(name=settings.name, sample=settings.sample)
-        )
-        return found.id, dict(found.cursor or {})
-    made = connection.execute(
-        insert(Source).values(
-            kind=settings.kind,
-            name=settings.name,
-            location=settings.location,
-            sample=settings.sample,
-            cursor={},
-        )
-    )
-    key = made.inserted_primary_key
-    assert key is not None
-    return int(key[0]), {}

@@ -31,6 +31,7 @@ from tracker.mail.relevance import Kept, Passed, Sieve
 from tracker.mail.source import Cursor, MailReader
 from tracker.progress import Progress
 from tracker.settings import DriverProfile, SourceSettings
+from tracker.source_rows import source_row
 
 BATCH_KEPT = 500  # stored mails a transaction
 BATCH_SCANNED = 20_000  # scanned mails a transaction, when few are stored
@@ -51,7 +52,7 @@ def ingest_mail(
     """Bring one source up to date. Raises SourceError; what was stored before stays stored."""
     reader = open_reader(settings, clones, profile)
     with database.engine.begin() as connection:
-        source_id, cursor = _source_row(connection, settings)
+        source_id, cursor = source_row(connection, settings)
         kept, damaged, wanted = _stored(connection)
     if cursor.get("profile") != profile.model_dump(mode="json"):
         cursor = {}  # another driver is followed now: every mail is judged again
@@ -112,33 +113,8 @@ def open_reader(settings: SourceSettings, clones: Path, profile: DriverProfile) 
 def note_problem(database: Database, settings: SourceSettings, problem: str) -> None:
     """Keep why a source could not be read, for the pages and for `track sync`'s next report."""
     with database.engine.begin() as connection:
-        source_id, _ = _source_row(connection, settings)
+        source_id, _ = source_row(connection, settings)
         connection.execute(update(Source).where(Source.id == source_id).values(problem=problem))
-
-
-def _source_row(connection: Connection, settings: SourceSettings) -> tuple[int, Cursor]:
-    found = connection.execute(
-        select(Source.id, Source.cursor).where(
-            Source.kind == settings.kind, Source.location == settings.location
-        )
-    ).one_or_none()
-    if found is not None:
-        connection.execute(
-            update(Source).where(Source.id == found.id).values(name=settings.name, sample=settings.sample)
-        )
-        return found.id, dict(found.cursor or {})
-    made = connection.execute(
-        insert(Source).values(
-            kind=settings.kind,
-            name=settings.name,
-            location=settings.location,
-            sample=settings.sample,
-            cursor={},
-        )
-    )
-    key = made.inserted_primary_key
-    assert key is not None
-    return int(key[0]), {}
 
 
 def _stored(connection: Connection) -> tuple[dict[str, str], set[str], set[str]]:
