@@ -17,10 +17,11 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.orm import Session
 
 import db.answer_tables
+import db.around_tables
 import db.distribution_tables
 import db.git_tables
 import db.mail_tables
-import db.run_tables  # noqa: F401 - the five modules register their tables on Base
+import db.run_tables  # noqa: F401 - these modules register their tables on Base
 from db.base import Base
 
 # PostgreSQL advisory lock key: any fixed number of ours.

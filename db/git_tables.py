@@ -18,7 +18,7 @@ class Tree(Base):
 
     id: Mapped[int] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(unique=True)  # mainline, drm-misc-next, stable-7.1
-    role: Mapped[str]  # mainline, next, maintainer, stable, twin
+    role: Mapped[str]  # mainline, next, maintainer, stable, twin, firmware, userspace
     source_id: Mapped[int] = mapped_column(ForeignKey("source.id"))
     head: Mapped[str | None]
 
