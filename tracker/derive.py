@@ -14,6 +14,7 @@ from datetime import datetime
 from db.database import Database
 from tracker.answer_rows import ChangeAnswer, write_answers
 from tracker.applied import parse_applied
+from tracker.around import derive_around
 from tracker.changes import Lineage, group_changes
 from tracker.git.commits import CommitFacts
 from tracker.mail.body import reverted_title
@@ -71,6 +72,7 @@ def derive_answers(database: Database, profile: DriverProfile, now: datetime) ->
             kinds,
         )
     store_answers(database, now)
+    derive_around(database, now)
     return DeriveReport(len(series), len(answers), len(matches), len(record.commits) + len(sample.commits))
 
 

@@ -16,6 +16,20 @@ REMOTE_KINDS: dict[str, tuple[tuple[str, ...], str]] = {
     "patchwork": (("https", "http"), "https://patchwork.kernel.org/project/dri-devel"),
 }
 
+# A branch or tag that cannot be taken for an option of git.
+BRANCH = r"^[A-Za-z0-9][A-Za-z0-9._/-]*$"
+
+# Where amd/xdna-driver keeps what the kernel has: its old driver (2024 on) and the staging tree that follows
+# drm-misc (2026-02 on), read from its history.
+TWIN_FOLDERS = {
+    "src/driver/amdxdna": "drivers/accel/amdxdna",
+    "drivers/accel/amdxdna": "drivers/accel/amdxdna",
+    "src/include/uapi/drm_local/amdxdna_accel.h": "include/uapi/drm/amdxdna_accel.h",
+    "include/uapi/drm_local/amdxdna_accel.h": "include/uapi/drm/amdxdna_accel.h",
+    "include/uapi/drm/amdxdna_accel.h": "include/uapi/drm/amdxdna_accel.h",
+    "include/trace/events/amdxdna.h": "include/trace/events/amdxdna.h",
+}
+
 
 class SourceSettings(BaseModel):
     """``[[source]]``: one place mail comes from."""
@@ -23,12 +37,15 @@ class SourceSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str = Field(min_length=1)
-    kind: Literal["mbox", "eml", "public-inbox", "lore", "nntp", "pipermail", "patchwork", "debian-changelog"]
+    kind: Literal[
+        "mbox", "eml", "public-inbox", "lore", "nntp", "pipermail", "patchwork", "debian-changelog", "cve"
+    ]
     location: str = Field(min_length=1)  # a path or a URL
     query: str | None = Field(
         default=None, min_length=1, max_length=2000
     )  # lore: instead of the driver's own
     contact: str | None = Field(default=None, pattern=r"^[ -~]{3,200}$")  # told to the servers we ask
+    branch: str | None = Field(default=None, pattern=BRANCH)  # cve in git: instead of HEAD
     sample: bool = False
 
     @model_validator(mode="after")
@@ -38,6 +55,8 @@ class SourceSettings(BaseModel):
             raise ValueError(f'kind = "{self.kind}" takes a location such as {example}')
         if self.query is not None and self.kind != "lore":
             raise ValueError('query goes with kind = "lore"; other kinds read everything')
+        if self.branch is not None and self.kind != "cve":
+            raise ValueError('branch goes with kind = "cve", and with a [[tree]]')
         return self
 
 
@@ -48,9 +67,25 @@ class TreeSettings(BaseModel):
 
     name: str = Field(min_length=1)
     location: str = Field(min_length=1)
-    role: Literal["mainline", "next", "maintainer", "stable", "twin"] = "mainline"
-    branch: str = Field(default="HEAD", pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$")
+    role: Literal["mainline", "next", "maintainer", "stable", "twin", "firmware", "userspace"] = "mainline"
+    branch: str = Field(default="HEAD", pattern=BRANCH)
+    folders: dict[str, str] = Field(default_factory=dict)  # twin: path there -> path in the kernel
     sample: bool = False
+
+    @model_validator(mode="after")
+    def _fits_its_role(self) -> TreeSettings:
+        if self.folders and self.role != "twin":
+            raise ValueError('folders goes with role = "twin"')
+        for path in (*self.folders, *self.folders.values()):
+            if not path.strip("/") or path.startswith(("/", "-", ":")) or ".." in path.split("/"):
+                raise ValueError(f"folders: {path!r} is no path relative to the top of a tree")
+        return self
+
+    @property
+    def kernel_paths(self) -> dict[str, str]:
+        """Of a twin: path there -> path in the kernel, without final slashes."""
+        found = self.folders or TWIN_FOLDERS
+        return {there.rstrip("/"): here.rstrip("/") for there, here in found.items()}
 
 
 class DriverProfile(BaseModel):

@@ -14,6 +14,7 @@ from typing import Any
 
 from db.base import utc_now
 from db.database import Database
+from tracker.cves.ingest import ingest_cves
 from tracker.derive import DeriveReport, derive_answers
 from tracker.errors import TrackerError
 from tracker.ingest_debian import ingest_changelog
@@ -109,6 +110,11 @@ def _one_source(
             read = ingest_changelog(database, source, profile, progress)
             progress.finish(f"{source.name}: {read.uploads} uploads, {read.new} new")
             return SourceReport(source.name, source.kind, read.uploads, read.new)
+        if source.kind == "cve":
+            cves = ingest_cves(database, source, profile, clones, progress)
+            damaged = f"; {len(cves.damaged)} damaged, the first: {cves.damaged[0]}" if cves.damaged else ""
+            progress.finish(f"{source.name}: {cves.read} CVE records read, {cves.new} new{damaged}")
+            return SourceReport(source.name, source.kind, cves.read, cves.new)
         count = ingest_mail(database, source, profile, clones, progress)
         progress.finish(f"{source.name}: {count.scanned} mails read, {count.new} new of the driver")
         return SourceReport(source.name, source.kind, count.scanned, count.new)

@@ -46,6 +46,15 @@ class Blob:
     size: int
 
 
+@dataclass(frozen=True)
+class Entry:
+    """One path of a commit: ``kind`` is blob or commit (a submodule), ``object_id`` what it holds."""
+
+    path: str
+    kind: str
+    object_id: str
+
+
 class Repository:
     """A git repository on this machine."""
 
@@ -151,6 +160,46 @@ class Repository:
                     lines.append(line)
             if current is not None:
                 yield current, b"".join(lines).decode("utf-8", "replace")
+
+    def branches(self) -> list[Ref]:
+        """Every branch with the commit at its head, and that commit's date."""
+        text = self._run(
+            ["for-each-ref", "--format=%(objectname) %(committerdate:unix) %(refname:strip=2)", "refs/heads"]
+        ).stdout.decode("utf-8", "replace")
+        rows = (line.split(" ", 2) for line in text.splitlines())
+        return [Ref(name, own, datetime.fromtimestamp(int(seconds), UTC)) for own, seconds, name in rows]
+
+    def entries(self, commit: str, paths: Iterable[str] = ()) -> list[Entry]:
+        """The files and submodules of a commit below ``paths`` (all without), in git's order."""
+        out = self._run(["ls-tree", "-r", "-z", "--full-tree", commit, "--", *paths]).stdout
+        found = []
+        for row in out.split(b"\0"):
+            head, _, name = row.partition(b"\t")
+            fields = head.split(b" ")
+            if len(fields) == 3:
+                found.append(
+                    Entry(name.decode("utf-8", "surrogateescape"), fields[1].decode(), fields[2].decode())
+                )
+        return found
+
+    def changed(self, older: str, newer: str) -> list[tuple[str, str]]:
+        """(status letter, path) of every file that differs: A added, M changed, D removed."""
+        out = self._run(["diff-tree", "-r", "-z", "--no-renames", "--name-status", older, newer]).stdout
+        fields = out.decode("utf-8", "surrogateescape").split("\0")
+        return [(status[:1], path) for status, path in zip(fields[::2], fields[1::2], strict=False)]
+
+    def added_dates(self, head: str, paths: Iterable[str]) -> dict[str, datetime]:
+        """When each file was last added in the history of ``head``: the committer's date."""
+        found: dict[str, datetime] = {}
+        wanted = list(paths)
+        arguments = ["log", "--format=%x01%ct", "--name-only", "--diff-filter=A", "--no-renames", "-z", head]
+        out = self._run([*arguments, "--", *wanted]).stdout if wanted else b""
+        for block in out.split(b"\x01")[1:]:
+            seconds, _, names = block.partition(b"\0")
+            moment = datetime.fromtimestamp(int(seconds.split()[0]), UTC)
+            for name in names.strip(b"\n\0").split(b"\0"):
+                found.setdefault(name.decode("utf-8", "surrogateescape"), moment)
+        return found
 
     def _run(self, arguments: list[str], *, check: bool = True) -> subprocess.CompletedProcess[bytes]:
         try:

@@ -15,8 +15,9 @@ from rich.text import Text
 
 from tracker import answers
 from tracker.answers import ChangeLine
+from tracker.cves.answers import cve_answers
 from tracker.sync import SyncReport, sync
-from xdnawatch.cli import forecast, track_more
+from xdnawatch.cli import forecast, track_around, track_more
 from xdnawatch.cli.context import AppContext, JsonFlag, current
 from xdnawatch.errors import ExitCode, UsageError
 
@@ -28,6 +29,7 @@ app = typer.Typer(
     "queued (linux-next or pulled), landed (mainline), released, reverted, dropped.",
 )
 track_more.register(app)
+track_around.register(app)
 
 STATE_STYLE = {
     "released": "green", "landed": "green", "queued": "cyan", "applied": "cyan", "reviewed": "blue",
@@ -133,8 +135,9 @@ def show_command(
     """
     here = current(context)
     found = answers.show(here.database, name)
+    cves = cve_answers(here.database, change=found.line.slug)
     if as_json:
-        here.emit(found.to_json())
+        here.emit({**found.to_json(), "cves": [one.to_json() for one in cves]})
         return
     line = found.line
     here.out.print(Text(line.title, style="bold"))
@@ -164,6 +167,8 @@ def show_command(
         ("commit", "tree", "first tag", "committed", "matched by"),
         map(_commit_cells, found.commits),
     )
+    for one in cves:
+        track_around.print_cve(here, one)
 
 
 @app.command("window")

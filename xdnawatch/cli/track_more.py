@@ -11,11 +11,13 @@ from rich.text import Text
 
 from tracker.abi import abi
 from tracker.backports import STATES, Backport
+from tracker.cves.answers import cve_answers
 from tracker.digest import digest
 from tracker.errors import NoSuchChangeError
 from tracker.stable import StableAnswer, stable
 from tracker.where import where
 from xdnawatch.cli.context import JsonFlag, current
+from xdnawatch.cli.track_around import note_differences
 from xdnawatch.errors import UsageError
 
 BACKPORT_STYLE = {
@@ -61,8 +63,14 @@ def stable_command(
     if not found.branches:
         wanted = f"no stable branch is called {branch!r}" if branch else "no stable branch is followed"
         raise NoSuchChangeError(f'{wanted}; add a [[tree]] with role = "stable" and run `track sync`')
+    names = {one.name for one in found.branches}
+    cves = [
+        one
+        for one in cve_answers(here.database, change=change)
+        if any(check.place in names for check in one.checks)
+    ]
     if as_json:
-        answer = found.to_json()
+        answer = {**found.to_json(), "cves": [one.to_json() for one in cves]}
         if state is not None:
             answer["backports"] = [one for one in answer["backports"] if one["state"] == state]
         here.emit(answer)
@@ -84,6 +92,7 @@ def stable_command(
         fixed = f"fixed in {bug.fixed}" if bug.fixed else "not fixed there yet"
         text = f"\nonly in {bug.branch}: {bug.cause!r} brought a bug in {bug.since or 'no update yet'}, "
         here.out.print(Text(f"{text}{fixed} by {bug.title!r}", style="yellow"))
+    note_differences(here, cves, names)
     for name in found.ended:
         here.note(f"{name} had no update for long and is taken for ended" + ("" if everything else "; --all"))
     here.note(f"{len(rows)} of {sum(not one.inherited for one in found.backports)} answers")

@@ -1,0 +1,13 @@
+"""What surrounds the changes, derived at the end of a sync: CVE records against branches. Calls only."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from db.database import Database
+from tracker.cves.answers import derive_checks
+
+
+def derive_around(database: Database, now: datetime) -> None:
+    """Compute it all anew from what is stored. Doing it twice changes nothing."""
+    derive_checks(database, now)
