@@ -50,8 +50,8 @@ def write_answers(
     message_ids: dict[str, int],
     commit_ids: dict[str, int],
     kinds: dict[str, str],
-) -> None:
-    """Replace what was derived before. ``kinds``: message id -> kind to correct."""
+) -> dict[str, int]:
+    """Replace what was derived before. ``kinds``: message id -> kind to correct. Gives change key -> row."""
     known = _known_changes(connection)
     connection.execute(delete(Match))
     connection.execute(delete(Patch))
@@ -84,6 +84,7 @@ def write_answers(
     ]
     if rows:
         connection.execute(insert(Match), rows)
+    return change_ids
 
 
 @dataclass

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -25,6 +26,8 @@ from tracker.revisions import SeriesEdge, link_series
 from tracker.settings import DriverProfile
 from tracker.stored import Stored, load
 from tracker.stored_answers import store_answers
+from tracker.twin.answers import write_pairs
+from tracker.twin.pairs import Pair, Upstream, pair_commits, upstream_commit, upstream_mail
 from tracker.voices import Threads
 from tracker.windows import Case, Landed, Reverted, judge
 
@@ -61,16 +64,19 @@ def derive_answers(database: Database, profile: DriverProfile, now: datetime) ->
     answers = [one for world in worlds for one in world.answers]
     matches = [one for world in worlds for one in world.matches]
     kinds = {message_id: kind for world in worlds for message_id, kind in world.kinds.items()}
+    twins = {tree: pairs for world in worlds for tree, pairs in world.twins.items()}
+    commit_ids = {**record.commit_ids, **sample.commit_ids}
     with database.engine.begin() as connection:
-        write_answers(
+        change_ids = write_answers(
             connection,
             series,
             answers,
             matches,
             {**record.message_ids, **sample.message_ids},
-            {**record.commit_ids, **sample.commit_ids},
+            commit_ids,
             kinds,
         )
+        write_pairs(connection, twins, change_ids, commit_ids)
     store_answers(database, now)
     derive_around(database, now)
     return DeriveReport(len(series), len(answers), len(matches), len(record.commits) + len(sample.commits))
@@ -84,6 +90,7 @@ class Derived:
     answers: list[ChangeAnswer]
     matches: tuple[MatchFact, ...]
     kinds: dict[str, str]
+    twins: dict[str, list[Pair]]  # tree of an out-of-tree driver -> what its commits are
 
 
 def _derive(stored: Stored, profile: DriverProfile, now: datetime) -> Derived:
@@ -99,7 +106,24 @@ def _derive(stored: Stored, profile: DriverProfile, now: datetime) -> Derived:
     ]
     matching = match_commits(lineages, series, stored.commits, notices)
     answers = _answers(stored, series, edges, lineages, matching, threads, now)
-    return Derived(series, answers, matching.matches, _kinds(series, stored.kinds, profile))
+    upstream = list(_upstream(stored, lineages, matching)) if stored.twins else []
+    twins = {tree: pair_commits(commits, upstream) for tree, commits in stored.twins.items()}
+    return Derived(series, answers, matching.matches, _kinds(series, stored.kinds, profile), twins)
+
+
+def _upstream(stored: Stored, lineages: list[Lineage], matching: Matching) -> Iterator[Upstream]:
+    """What commits of an out-of-tree driver may be: every commit and every patch mail of the changes."""
+    change_of = {match.sha: match.change for match in matching.matches}
+    change_of |= {commit.sha: group[0].sha for group in matching.unmatched for commit in group}
+    for commit in stored.commits:
+        roles = {role for _, role, _, _ in stored.landings.get(commit.sha, ())}
+        if roles and commit.sha in change_of:
+            ids = (commit.sha, *_real_commits(stored, [commit]))
+            stage = "applied" if roles == {"maintainer"} else "upstream"
+            yield upstream_commit(change_of[commit.sha], stage, commit, ids)
+    for lineage in lineages:
+        for patch in lineage.patches:
+            yield upstream_mail(lineage.key, patch)
 
 
 def _concerns(series: Series, profile: DriverProfile) -> bool:

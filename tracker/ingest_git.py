@@ -14,9 +14,10 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
+from db.around_tables import TwinPair
 from db.base import utc_now
 from db.database import Database
-from db.git_tables import Commit, Landing, Tag, Tree
+from db.git_tables import Commit, Landing, Match, Tag, Tree
 from db.mail_tables import Source
 from tracker.calendar import dated_order, parse_tag, release_order, window_of_untagged
 from tracker.errors import SourceError
@@ -55,6 +56,9 @@ def ingest_git(
         "role": settings.role,
         "reader": READER,
     }
+    folders = settings.kernel_paths if settings.role == "twin" else {}
+    if folders:
+        state["folders"] = folders
     with database.engine.begin() as connection:
         source_id, cursor = _source_row(connection, settings)
         tree_id = _tree_row(connection, settings, source_id)
@@ -64,8 +68,8 @@ def ingest_git(
             _synced(connection, source_id, cursor)
         return GitCount(count, 0)
     progress.start(settings.name)
-    ids = driver_commits(repository, profile.paths, head)
-    new = _store_commits(database, repository, ids, progress)
+    ids = driver_commits(repository, folders or profile.paths, head)
+    new = _store_commits(database, repository, ids, folders, progress)
     order = tag_order(settings, refs)
     labels = first_tags(repository, order, ids, heads=[head])
     newest = _newest(repository, [name for name, _ in order], dict(order), head)
@@ -105,7 +109,9 @@ def _newest(repository: Repository, names: list[str], commits: dict[str, str], h
     return None
 
 
-def _store_commits(database: Database, repository: Repository, ids: list[str], progress: Progress) -> int:
+def _store_commits(
+    database: Database, repository: Repository, ids: list[str], folders: dict[str, str], progress: Progress
+) -> int:
     with database.engine.begin() as connection:
         known = {
             sha: touched is not None
@@ -117,23 +123,23 @@ def _store_commits(database: Database, repository: Repository, ids: list[str], p
     fresh = [sha for sha in ids if sha not in known]
     progress.advance(len(ids) - len(fresh))
     batch: list[dict[str, Any]] = []
-    for facts in read_commits(repository, fresh):
+    for facts in read_commits(repository, fresh, folders):
         batch.append(_row(facts))
         progress.advance()
         if len(batch) >= BATCH:
             _insert(database, batch)
             batch = []
     _insert(database, batch)
-    _complete(database, repository, [sha for sha, whole in known.items() if not whole])
+    _complete(database, repository, [sha for sha, whole in known.items() if not whole], folders)
     return len(fresh)
 
 
-def _complete(database: Database, repository: Repository, ids: list[str]) -> None:
+def _complete(database: Database, repository: Repository, ids: list[str], folders: dict[str, str]) -> None:
     """Add what an earlier version of this program did not read of a commit: what it touches."""
     for part in _parts(ids):
         rows = [
             {"b_sha": facts.sha, "b_touches": facts.touches.to_json()}
-            for facts in read_commits(repository, part)
+            for facts in read_commits(repository, part, folders)
             if facts.touches is not None
         ]
         if rows:
@@ -188,8 +194,9 @@ def _store_landings(
     connection: Connection, tree_id: int, role: str, labels: dict[str, str | None], newest: str | None
 ) -> None:
     """Landings are made anew: a tree may have been rewound, a tag may have come."""
+    before = set(connection.scalars(select(Landing.commit_id).where(Landing.tree_id == tree_id)))
     connection.execute(delete(Landing).where(Landing.tree_id == tree_id))
-    rows = []
+    rows: list[dict[str, Any]] = []
     for part in _parts(list(labels)):
         for commit_id, sha in connection.execute(select(Commit.id, Commit.sha).where(Commit.sha.in_(part))):
             tag = labels[sha]
@@ -198,6 +205,17 @@ def _store_landings(
             )
     if rows:
         connection.execute(insert(Landing), rows)
+    if role == "twin":  # what a vendor's tree rewound is nobody's commit any more, least of all a change
+        _forget(connection, sorted(before - {int(row["commit_id"]) for row in rows}))
+
+
+def _forget(connection: Connection, commits: list[int]) -> None:
+    """Remove commits that no tree has any more."""
+    for commit_id in commits:
+        if connection.execute(select(Landing.id).where(Landing.commit_id == commit_id)).first() is None:
+            connection.execute(delete(TwinPair).where(TwinPair.commit_id == commit_id))
+            connection.execute(delete(Match).where(Match.commit_id == commit_id))
+            connection.execute(delete(Commit).where(Commit.id == commit_id))
 
 
 def _window(role: str, tag: str | None, newest: str | None) -> str | None:

@@ -288,16 +288,11 @@ class _Ladder:
         for patch in candidates.values():
             if not self._in_time(patch, commit) or not _same_direction(patch, commit):
                 continue
-            lines = similarity(patch.lines, own_lines)
-            titles = (
-                fuzz.token_sort_ratio(normal_title(patch.subject.title), normal_title(commit.title)) / 100
+            rating = likeness(
+                (patch.lines, patch.subject.title, patch.message),
+                (own_lines, commit.title, prose(commit.message)),
+                author_fits=_author_fits(patch, commit),
             )
-            if lines < 0.3 or (titles < 0.5 and lines < 0.8):
-                continue
-            texts = fuzz.token_sort_ratio(patch.message[:4000], _prose(commit.message)[:4000]) / 100
-            rating = 0.6 * lines + 0.25 * titles + 0.15 * texts
-            if not _author_fits(patch, commit):
-                rating -= 0.1
             change = self.change_of[patch.message_id]
             if rating > rated.get(change, (0.0, patch))[0]:
                 rated[change] = (rating, patch)
@@ -333,6 +328,27 @@ class _Ladder:
         return patch.date <= commit.commit_date + DAY and commit.commit_date - patch.date <= LONGEST_WAIT
 
 
+def likeness(
+    one: tuple[frozenset[int], str, str], two: tuple[frozenset[int], str, str], *, author_fits: bool
+) -> float:
+    """How alike two patches are, 0 to 1. Each is (checksums of its changed lines, title, text).
+
+    0 where too few lines are equal to speak of one patch: the title must make up for changed lines.
+    """
+    lines = similarity(one[0], two[0])
+    titles = fuzz.token_sort_ratio(normal_title(one[1]), normal_title(two[1])) / 100
+    if lines < 0.3 or (titles < 0.5 and lines < 0.8):
+        return 0.0
+    texts = fuzz.token_sort_ratio(one[2][:4000], two[2][:4000]) / 100
+    return 0.6 * lines + 0.25 * titles + 0.15 * texts - (0.0 if author_fits else 0.1)
+
+
+def prose(message: str) -> str:
+    """A commit message without its title and trailers."""
+    _, _, rest = message.partition("\n\n")
+    return "\n".join(line for line in rest.split("\n") if not re.match(r"^[A-Z][\w-]+: ", line))
+
+
 def _same_direction(patch: PatchMail, commit: CommitFacts) -> bool:
     """A revert is compared with reverts only."""
     return bool(reverted_title(patch.subject.title)) == bool(reverted_title(commit.title) or commit.reverts)
@@ -348,9 +364,3 @@ def _author_fits(patch: PatchMail, commit: CommitFacts) -> bool:
 
 def _same_files(patch: PatchMail, commit: CommitFacts) -> bool:
     return bool(patch.files) and set(patch.files) == set(commit.files)
-
-
-def _prose(message: str) -> str:
-    """A commit message without its title and trailers."""
-    _, _, rest = message.partition("\n\n")
-    return "\n".join(line for line in rest.split("\n") if not re.match(r"^[A-Z][\w-]+: ", line))

@@ -30,6 +30,7 @@ class Stored:
     message_ids: dict[str, int] = field(default_factory=dict)  # message id -> row id
     kinds: dict[str, str] = field(default_factory=dict)
     commits: list[CommitFacts] = field(default_factory=list)
+    twins: dict[str, list[CommitFacts]] = field(default_factory=lambda: defaultdict(list))  # tree -> its own
     commit_ids: dict[str, int] = field(default_factory=dict)
     landings: dict[str, list[tuple[str, str, str | None, str | None]]] = field(
         default_factory=lambda: defaultdict(list)
@@ -77,27 +78,16 @@ def load(connection: Connection, profile: DriverProfile) -> tuple[Stored, Stored
 
 
 def _load_git(connection: Connection, worlds: tuple[Stored, Stored], sample: dict[int, bool]) -> None:
-    in_sample = _load_landings(connection, worlds, sample)
+    in_sample, twin_trees = _load_landings(connection, worlds, sample)
     for row in connection.execute(select(Commit.__table__).order_by(Commit.sha)).mappings():
         stored = worlds[row["sha"] in in_sample]
         stored.commit_ids[row["sha"]] = row["id"]
-        stored.commits.append(
-            CommitFacts(
-                sha=row["sha"],
-                title=row["title"],
-                message=row["message"],
-                author=Address(row["author_name"], row["author_email"]),
-                author_date=row["author_date"],
-                commit_date=row["commit_date"],
-                trailers=tuple((str(key), str(value)) for key, value in row["trailers"]),
-                files=tuple(row["files"]),
-                diff_hash=row["diff_hash"],
-                patch_id=row["patch_id"],
-                reverts=row["reverts"],
-                upstream=row["upstream"],
-                lines=tuple(row["lines"]),
-            )
-        )
+        trees = twin_trees.get(row["sha"], ())
+        if trees and row["sha"] not in stored.landings:  # of the twin only: no change of the kernel
+            for tree in trees:
+                stored.twins[tree].append(_commit(row))
+        else:
+            stored.commits.append(_commit(row))
     tags = select(Tag.name, Tag.date, Tree.source_id).join(Tree, Tree.id == Tag.tree_id)
     found: tuple[dict[str, TagDate], dict[str, TagDate]] = ({}, {})
     for name, date, source_id in connection.execute(tags.where(Tree.role == "mainline")):
@@ -108,10 +98,30 @@ def _load_git(connection: Connection, worlds: tuple[Stored, Stored], sample: dic
         stored.mainline = sorted(by_name.values(), key=lambda tag: tag.version)
 
 
+def _commit(row: Any) -> CommitFacts:
+    return CommitFacts(
+        sha=row["sha"],
+        title=row["title"],
+        message=row["message"],
+        author=Address(row["author_name"], row["author_email"]),
+        author_date=row["author_date"],
+        commit_date=row["commit_date"],
+        trailers=tuple((str(key), str(value)) for key, value in row["trailers"]),
+        files=tuple(row["files"]),
+        diff_hash=row["diff_hash"],
+        patch_id=row["patch_id"],
+        reverts=row["reverts"],
+        upstream=row["upstream"],
+        lines=tuple(row["lines"]),
+    )
+
+
 def _load_landings(
     connection: Connection, worlds: tuple[Stored, Stored], sample: dict[int, bool]
-) -> set[str]:
-    """Fill the landings; the answer is the commits that are only in trees of the sample."""
+) -> tuple[set[str], dict[str, list[str]]]:
+    """Fill the landings. The answer: the commits that are only in trees of the sample; those of out-of-tree
+    drivers, with their trees."""
+    twin_trees: dict[str, list[str]] = defaultdict(list)
     in_sample: set[str] = set()
     in_record: set[str] = set()
     landings = (
@@ -121,9 +131,12 @@ def _load_landings(
         .order_by(Commit.sha, Tree.name)
     )
     for sha, tree, role, source_id, tag, window in connection.execute(landings):
-        worlds[sample[source_id]].landings[sha].append((tree, role, tag, window))
+        if role == "twin":
+            twin_trees[sha].append(tree)
+        else:
+            worlds[sample[source_id]].landings[sha].append((tree, role, tag, window))
         (in_sample if sample[source_id] else in_record).add(sha)
-    return in_sample - in_record
+    return in_sample - in_record, twin_trees
 
 
 def _parents(in_reply_to: str | None, references: list[Any]) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from tracker.release_facts import TAGGING_ZONE, tag_days
 from tracker.window_forecast import forecast_window, shipped_ledger, situation, still_possible
 
 SILENCE = timedelta(days=365)  # a patch nobody wrote about for so long is taken for dropped
-ROLE_ORDER = ("mainline", "next", "maintainer", "twin", "stable")
+ROLE_ORDER = ("mainline", "next", "maintainer", "stable")
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ def judge(case: Case, mainline: list[TagDate], now: datetime) -> Judgement:
         return Judgement(
             "applied", window, None, f"a mail says applied; {why}", probability * 0.95, tuple(evidence)
         )
-    stable_only = [one for one in case.landed if one.role in ("stable", "twin")]
+    stable_only = [one for one in case.landed if one.role == "stable"]
     if stable_only:
         one = stable_only[0]
         return Judgement(

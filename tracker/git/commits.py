@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -52,13 +52,34 @@ def driver_commits(
     return list(repository.rev_list(arguments))
 
 
-def read_commits(repository: Repository, ids: list[str]) -> Iterator[CommitFacts]:
-    """The facts of each commit, in the order given, through two plumbing streams."""
+def read_commits(
+    repository: Repository, ids: list[str], folders: Mapping[str, str] | None = None
+) -> Iterator[CommitFacts]:
+    """The facts of each commit, in the order given, through two plumbing streams.
+
+    ``folders``: path there -> path in the kernel, for a tree that keeps the driver elsewhere. Then only those
+    files are read, under their names in the kernel, so that equal changes have equal hashes.
+    """
     objects = repository.blobs(ids, limit=MAX_COMMIT)
-    diffs = repository.diffs(ids)
+    diffs = repository.diffs(ids, folders or ())
     for blob, (sha, diff) in zip(objects, diffs, strict=True):
+        if folders:
+            diff = renamed(diff, folders)
         if blob.data is not None:
             yield replace(parse_commit(sha, blob.data, parse_diff(diff)), touches=touches(diff))
+
+
+def renamed(diff: str, folders: Mapping[str, str]) -> str:
+    """A diff with the names of its files as they are in another tree."""
+    longest = sorted(folders, key=len, reverse=True)
+    pattern = re.compile(
+        r"(?<=[ab]/)(?:" + "|".join(re.escape(path) for path in longest) + r")(?=/|[ \t\n\"]|$)"
+    )
+    lines = diff.split("\n")
+    for position, line in enumerate(lines):
+        if line.startswith(("diff --git ", "--- a/", "+++ b/", '--- "a/', '+++ "b/')):
+            lines[position] = pattern.sub(lambda found: folders[found[0]], line)
+    return "\n".join(lines)
 
 
 def parse_commit(sha: str, raw: bytes, diff: Diff) -> CommitFacts:

@@ -139,12 +139,16 @@ class Repository:
                 out.read(1)
                 yield Blob(name, data, size)
 
-    def diffs(self, commits: Iterable[str]) -> Iterator[tuple[str, str]]:
-        """(commit, its whole diff as text), in order; merges give no diff. One ``diff-tree --stdin``."""
+    def diffs(self, commits: Iterable[str], paths: Iterable[str] = ()) -> Iterator[tuple[str, str]]:
+        """(commit, its diff as text), in order; merges give no diff. One ``diff-tree --stdin``.
+
+        ``paths``: only these files and folders; the whole diff without.
+        """
         arguments = [
             "-c", "core.quotePath=true", "-c", "diff.noprefix=false", "-c", "diff.mnemonicPrefix=false",
             "diff-tree", "--stdin", "--always", "--root", "-r", "-p", "--no-ext-diff", "--no-textconv",
             "--no-color", "--no-renames", "--src-prefix=a/", "--dst-prefix=b/", "--diff-algorithm=myers",
+            "--", *paths,
         ]  # fmt: skip
         with self._stream(arguments, _feed(commits, [])) as process:
             assert process.stdout is not None

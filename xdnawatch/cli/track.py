@@ -17,6 +17,7 @@ from tracker import answers
 from tracker.answers import ChangeLine
 from tracker.cves.answers import cve_answers
 from tracker.sync import SyncReport, sync
+from tracker.twin.answers import twin_answer
 from xdnawatch.cli import forecast, track_around, track_more
 from xdnawatch.cli.context import AppContext, JsonFlag, current
 from xdnawatch.errors import ExitCode, UsageError
@@ -136,8 +137,15 @@ def show_command(
     here = current(context)
     found = answers.show(here.database, name)
     cves = cve_answers(here.database, change=found.line.slug)
+    twins = twin_answer(here.database, change=found.line.slug)
     if as_json:
-        here.emit({**found.to_json(), "cves": [one.to_json() for one in cves]})
+        here.emit(
+            {
+                **found.to_json(),
+                "cves": [one.to_json() for one in cves],
+                "out_of_tree": [one.to_json() for one in twins.lines],
+            }
+        )
         return
     line = found.line
     here.out.print(Text(line.title, style="bold"))
@@ -167,6 +175,7 @@ def show_command(
         ("commit", "tree", "first tag", "committed", "matched by"),
         map(_commit_cells, found.commits),
     )
+    track_around.print_twins(here, twins)
     for one in cves:
         track_around.print_cve(here, one)
 

@@ -1,7 +1,8 @@
-"""`xdnawatch track cve`: what surrounds a change: CVE records."""
+"""`xdnawatch track cve|twin`: what surrounds a change: CVE records, the out-of-tree driver."""
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
@@ -11,15 +12,23 @@ from rich.text import Text
 from tracker.answers import show
 from tracker.cves.answers import CveAnswer, cve_answers
 from tracker.cves.check import AGREE, DIFFER, UNKNOWN
+from tracker.twin.answers import TwinAnswer, twin_answer
+from tracker.twin.pairs import STATUSES
 from xdnawatch.cli.context import AppContext, JsonFlag, current
 from xdnawatch.errors import UsageError
 
 CHECK_STYLE = {AGREE: "green", DIFFER: "bold red", UNKNOWN: "dim"}
 
+TWIN_STYLE = {
+    "upstream": "green", "applied": "cyan", "posted": "blue", "undone": "dim", "sync": "dim",
+    "twin-only": "yellow",
+}  # fmt: skip
+
 
 def register(app: typer.Typer) -> None:
     """Add the commands to `xdnawatch track`."""
     app.command("cve")(cve_command)
+    app.command("twin")(twin_command)
 
 
 def cve_command(
@@ -57,6 +66,96 @@ def cve_command(
     here.note(f"{len(found)} records")
 
 
+def twin_command(
+    context: typer.Context,
+    tree: Annotated[str | None, typer.Option(help="Only this tree of role twin.")] = None,
+    status: Annotated[str | None, typer.Option(help="Only this status: " + ", ".join(STATUSES) + ".")] = None,
+    first: Annotated[str | None, typer.Option(help="Only what was first there: upstream or twin.")] = None,
+    author: Annotated[str | None, typer.Option(help="Part of the author's name.")] = None,
+    title: Annotated[str | None, typer.Option(help="Part of the title.")] = None,
+    since: Annotated[
+        datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Committed on or after (UTC).")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most so many commits.")] = None,
+    lacking: Annotated[
+        bool, typer.Option("--lacking", help="Instead: changes of mainline that the twin has not.")
+    ] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Show which commits of the out-of-tree driver are upstream, which are not, and who was first.
+
+    The out-of-tree driver is a [[tree]] of role "twin" in the settings. Statuses: upstream (mainline,
+    stable or linux-next), applied (a maintainer's tree), posted (on a list only), undone (reverted there),
+    sync (takes code over from the kernel and names no change), twin-only. Each pair carries its rule,
+    score and evidence; days count from the first commit of the one side to that of the other.
+
+    [bold]Example[/bold]: xdnawatch track twin --status twin-only --since 2026-07-01
+    """
+    here = current(context)
+    for value, known in ((status, STATUSES), (first, ("upstream", "twin"))):
+        if value is not None and value not in known:
+            raise UsageError(f"{value!r} is not known; there are {', '.join(known)}")
+    found = twin_answer(
+        here.database,
+        tree=tree,
+        status=status,
+        first=first,
+        author=author,
+        text=title,
+        since=since.replace(tzinfo=UTC) if since else None,
+        limit=limit,
+    )
+    if as_json:
+        here.emit(found.to_json())
+        return
+    if lacking:
+        table = _table("date", "release", "title", "change", whole=("date", "release"))
+        for gap in found.lacking:
+            table.add_row(f"{gap.date:%Y-%m-%d}", gap.window or "", Text(gap.title), Text(gap.change))
+        here.out.print(table)
+        here.note(f"{len(found.lacking)} changes of mainline are not in the twin")
+        return
+    table = _table(
+        "date", "commit", "status", "first", "title", "why", whole=("date", "commit", "status", "first")
+    )
+    for one in found.lines:
+        table.add_row(
+            f"{one.date:%Y-%m-%d}",
+            one.sha[:12],
+            Text(one.status + (f" {one.window}" if one.window else ""), style=TWIN_STYLE[one.status]),
+            f"{one.first} {one.days:+.1f} d" if one.first and one.days is not None else "",
+            Text(one.title),
+            Text(f"{one.rule} ({one.score:.2f}): {one.evidence}", style="dim"),
+        )
+    here.out.print(table)
+    here.note(f"{len(found.lines)} shown; " + ", ".join(f"{count} {name}" for name, count in found.counts))
+
+
+def print_twins(here: AppContext, found: TwinAnswer) -> None:
+    """Below `track show`: the commits of out-of-tree drivers that are this change."""
+    if not found.lines:
+        return
+    here.out.print(Text("\nOut of tree", style="bold"))
+    table = _table("date", "commit", "tree", "first", "matched by", whole=("date", "commit"))
+    for one in found.lines:
+        table.add_row(
+            f"{one.date:%Y-%m-%d}",
+            one.sha[:12],
+            Text(one.tree),
+            f"{one.first}, by {one.days:.1f} days" if one.first and one.days is not None else "-",
+            Text(f"{one.rule} ({one.score:.2f}): {one.evidence}"),
+        )
+    here.out.print(table)
+
+
+def _table(*columns: str, whole: tuple[str, ...] = ()) -> Table:
+    """``whole``: columns whose cells are never broken."""
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for column in columns:
+        table.add_column(column, no_wrap=column in whole, overflow="fold")
+    return table
+
+
 def print_cve(here: AppContext, one: CveAnswer) -> None:
     """One record with its checks."""
     severity = f", {one.severity}" if one.severity else ""
@@ -66,9 +165,9 @@ def print_cve(here: AppContext, one: CveAnswer) -> None:
     here.out.print(Text(one.title or "(no title)", style="bold"))
     tied = f"{one.change} by {one.rule} ({one.score:.2f})" if one.change else "no change that is known here"
     here.out.print(Text(f"{one.affected}; tied to {tied}", style="dim"))
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for column in ("where", "verdict", "the record says", "the commits say", "why"):
-        table.add_column(column, no_wrap=column in ("where", "verdict"), overflow="fold")
+    table = _table(
+        "where", "verdict", "the record says", "the commits say", "why", whole=("where", "verdict")
+    )
     for check in one.checks:
         table.add_row(
             Text(check.place),
