@@ -36,7 +36,8 @@ def past(verdict: RunVerdict | None, hours_ago: float = 24, **more: Any) -> Past
 
 
 def planned(*runs: PastRun, cell: Cell = CELL, settings: NightlySettings = SETTINGS) -> Planned:
-    (entry,) = plan([cell], runs, digests={"ioctl": "now"}, settings=settings, now=NOW)
+    digests = {"ioctl": "now", "inference": "now"}
+    (entry,) = plan([cell], runs, digests=digests, settings=settings, now=NOW)
     return entry
 
 
@@ -66,6 +67,7 @@ def test_a_cell_with_a_verdict_is_done(verdict: RunVerdict) -> None:
         {"model": "0.9"},
         {"kernel": "7.0.13"},
         {"machine": "virtual-npu1"},
+        {"suite": "inference"},
     ],
 )
 def test_a_verdict_of_other_tests_model_kernel_or_machine_does_not_count(other: dict[str, Any]) -> None:
@@ -117,6 +119,22 @@ def test_the_matrix_has_one_cell_for_a_machine_that_boots_nothing() -> None:
     ]
 
 
+def test_each_suite_of_the_settings_has_its_own_cells() -> None:
+    settings = NightlySettings(machines=("v",), kernels=("7.0.13", "7.3.4"), suites=("ioctl", "inference"))
+    wanted = cells(settings, [("v", True, "1.0"), ("m", False, None)])
+    assert [(cell.machine, cell.suite, cell.kernel) for cell in wanted] == [
+        ("v", "ioctl", "7.0.13"),
+        ("v", "ioctl", "7.3.4"),
+        ("v", "inference", "7.0.13"),
+        ("v", "inference", "7.3.4"),
+        ("m", "ioctl", "running"),
+        ("m", "inference", "running"),
+    ]
+    done = past(RunVerdict.PASS, machine="v")
+    plans = [planned(done, cell=cell, settings=settings) for cell in wanted]
+    assert [entry.action for entry in plans] == ["run", "done", "run", "run", "run", "run"]
+
+
 def test_stored_runs_are_the_past_of_the_matrix(
     run_fake: Callable[..., Evidence], database: Database
 ) -> None:
@@ -127,6 +145,7 @@ def test_stored_runs_are_the_past_of_the_matrix(
         store_run(session, bad)
         session.commit()
         runs = {run.verdict: run for run in past_runs(session)}
+        assert past_runs(session, ["inference"]) == []
     assert runs[RunVerdict.PASS].model == "1.0"
     assert runs[RunVerdict.PASS].kernel == "7.3.4"
     cell = Cell("fake", "7.3.4", "1.0")
