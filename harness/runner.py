@@ -50,6 +50,7 @@ from lab.machine import (
     Machine,
     Session,
     ShellLostError,
+    ShellSilentError,
     ShellTimeoutError,
     Timeouts,
 )
@@ -341,12 +342,11 @@ class _Run:
 
     def _stream_once(self, session: Session, boot: int, root: str, tests: tuple[str, ...]) -> SuiteStopped:
         sitting = Sitting(session.shell, root, self.nonce, self.options.suite, self.options.silence)
-        begin = time.monotonic()
         try:
             status, said = self.suite.run(sitting, tests, self.stream.on_line)
         except ShellTimeoutError as error:
-            over = time.monotonic() - begin >= self.options.suite
-            how: Literal["timeout", "silence"] = "timeout" if over else "silence"
+            silent = isinstance(error, ShellSilentError)
+            how: Literal["timeout", "silence"] = "silence" if silent else "timeout"
             return SuiteStopped(boot=boot, how=how, message=clean(str(error), 500))
         except ShellLostError as error:
             return SuiteStopped(boot=boot, how="lost", message=clean(str(error), 500))

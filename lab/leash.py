@@ -55,6 +55,17 @@ class LeashedProcess:
         """The child's standard output when it was asked for as a pipe."""
         return self._leash.stdout
 
+    @property
+    def child(self) -> int | None:
+        """The child's process id, None before it runs, when it is gone, or where /proc does not tell."""
+        try:
+            words = (
+                Path(f"/proc/{self._leash.pid}/task/{self._leash.pid}/children").read_text("ascii").split()
+            )
+        except OSError:
+            return None
+        return int(words[0]) if words else None
+
     def poll(self) -> int | None:
         """The child's exit status, 128 + signal when it was killed, None while it runs."""
         return self._leash.poll()

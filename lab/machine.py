@@ -33,6 +33,10 @@ class ShellTimeoutError(LabError):
     """A command ran past its named timeout."""
 
 
+class ShellSilentError(ShellTimeoutError):
+    """A streaming command said nothing for as long as it was allowed to."""
+
+
 @dataclass(frozen=True)
 class Timeouts:
     """Every wait of the lab by name, in seconds of the monotonic clock."""

@@ -6,9 +6,9 @@ import os
 import selectors
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
-from lab.machine import LabError, ShellTimeoutError
+from lab.machine import LabError, ShellSilentError, ShellTimeoutError
 
 CHUNK = 1 << 16
 LONGEST_LINE = 1 << 20  # bytes; a longer line is handed over in pieces
@@ -18,23 +18,28 @@ class TooMuchOutputError(LabError):
     """A command said more than we are willing to hold."""
 
 
-def lines(handle: int, *, timeout: float, silence: float, name: str) -> Iterator[bytes]:
+def lines(
+    handle: int, *, timeout: float, silence: float, name: str, clock: Callable[[], float] = time.monotonic
+) -> Iterator[bytes]:
     """Lines from a pipe, without newline, until its end.
 
-    ShellTimeoutError after ``timeout`` seconds in all, or ``silence`` seconds without a byte.
+    ShellTimeoutError after ``timeout`` seconds in all, ShellSilentError after ``silence`` seconds without a
+    byte, both by ``clock``.
     """
-    deadline = time.monotonic() + timeout
+    heard = clock()
+    deadline = heard + timeout
     pending = b""
     with selectors.DefaultSelector() as selector:
         selector.register(handle, selectors.EVENT_READ)
         while True:
-            left = deadline - time.monotonic()
-            if left <= 0:
+            now = clock()
+            if now >= deadline:
                 raise ShellTimeoutError(f"{name}: no end within {timeout:.0f} s")
-            if not selector.select(min(left, silence)):
-                if silence <= left:
-                    raise ShellTimeoutError(f"{name}: silent for {silence:.0f} s")
+            if now >= heard + silence:
+                raise ShellSilentError(f"{name}: silent for {silence:.0f} s")
+            if not selector.select(min(deadline, heard + silence) - now):
                 continue
+            heard = clock()
             chunk = os.read(handle, CHUNK)
             if not chunk:
                 break
@@ -48,17 +53,23 @@ def lines(handle: int, *, timeout: float, silence: float, name: str) -> Iterator
 
 
 def exchange(
-    process: subprocess.Popen[bytes], stdin: bytes, *, timeout: float, limit: int, name: str
+    process: subprocess.Popen[bytes],
+    stdin: bytes,
+    *,
+    timeout: float,
+    limit: int,
+    name: str,
+    clock: Callable[[], float] = time.monotonic,
 ) -> tuple[bytes, bytes]:
     """Feed ``stdin`` to a child with three pipes and gather what it says, until it closes both ends.
 
-    ShellTimeoutError after ``timeout`` seconds; TooMuchOutputError beyond ``limit`` bytes. The caller kills
-    the child in both cases.
+    ShellTimeoutError after ``timeout`` seconds of ``clock``; TooMuchOutputError beyond ``limit`` bytes. In
+    both cases the caller kills the child.
     """
     assert process.stdin is not None
     assert process.stdout is not None
     assert process.stderr is not None
-    deadline = time.monotonic() + timeout
+    deadline = clock() + timeout
     gathered: dict[int, list[bytes]] = {process.stdout.fileno(): [], process.stderr.fileno(): []}
     size = 0
     rest = memoryview(stdin)
@@ -69,7 +80,7 @@ def exchange(
         selector.register(process.stdin.fileno(), selectors.EVENT_WRITE)
         feeding, open_ends = True, len(gathered)
         while open_ends:
-            left = deadline - time.monotonic()
+            left = deadline - clock()
             if left <= 0:
                 raise ShellTimeoutError(f"{name}: no end within {timeout:.0f} s")
             for key, _events in selector.select(left):

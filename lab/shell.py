@@ -47,10 +47,12 @@ class SshTarget:
 class SshShell:
     """A lab.machine.Shell. One shared connection carries all commands while it lives."""
 
-    def __init__(self, target: SshTarget) -> None:
+    def __init__(self, target: SshTarget, clock: Callable[[], float] = time.monotonic) -> None:
+        """``clock``: what timeouts are measured by, in seconds."""
         if target.destination.startswith("-"):
             raise LabError(f"{target.destination!r} is not an ssh destination like me@minipc")
         self.target = target
+        self._clock = clock
         self._folder = ExitStack()
         self._socket = self._folder.enter_context(work_folder()) / "m"
         self._master: LeashedProcess | None = None
@@ -77,8 +79,8 @@ class SshShell:
                 stdout=subprocess.DEVNULL,
                 stderr=stderr,
             )  # fmt: skip
-            deadline = time.monotonic() + timeout
-            while time.monotonic() < deadline:
+            deadline = self._clock() + timeout
+            while self._clock() < deadline:
                 if self._socket.exists():
                     return
                 if self._master.poll() is not None:
@@ -141,11 +143,18 @@ class SshShell:
             )
         except FileNotFoundError as error:
             raise LabError("there is no ssh client on this machine: install openssh-client") from error
-        begin = time.monotonic()
+        begin = self._clock()
         with process:
             try:
-                out, err = exchange(process, stdin or b"", timeout=timeout, limit=OUTPUT_LIMIT, name=argv[0])
-                status = process.wait(max(1.0, begin + timeout - time.monotonic()))
+                out, err = exchange(
+                    process,
+                    stdin or b"",
+                    timeout=timeout,
+                    limit=OUTPUT_LIMIT,
+                    name=argv[0],
+                    clock=self._clock,
+                )
+                status = process.wait(max(1.0, begin + timeout - self._clock()))
             except subprocess.TimeoutExpired as error:
                 raise ShellTimeoutError(f"{argv[0]}: no end within {timeout:.0f} s") from error
             finally:
@@ -161,16 +170,18 @@ class SshShell:
 
         Standard error is not handed over; redirect it in the command where it matters.
         """
-        deadline = time.monotonic() + timeout
+        deadline = self._clock() + timeout
         with (
             tempfile.TemporaryFile() as stderr,
             LeashedProcess(self.command(argv), stdout=subprocess.PIPE, stderr=stderr) as process,
         ):
             if process.stdout is None:
                 raise LabError("no pipe from ssh")
-            for line in lines(process.stdout.fileno(), timeout=timeout, silence=silence, name=argv[0]):
+            for line in lines(
+                process.stdout.fileno(), timeout=timeout, silence=silence, name=argv[0], clock=self._clock
+            ):
                 on_line(line)
-            status = process.wait(max(0.0, deadline - time.monotonic()) + 1.0)
+            status = process.wait(max(0.0, deadline - self._clock()) + 1.0)
             if status is None:
                 raise ShellTimeoutError(f"{argv[0]}: no end within {timeout:.0f} s")
             if status >= SSH_FAILED:

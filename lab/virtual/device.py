@@ -74,6 +74,11 @@ class VirtualDevice:
         said = self._log.read_text("utf-8", "replace").strip()[-500:]
         raise LabError(f"the virtual NPU did not start: {said or 'it said nothing'}")
 
+    @property
+    def process(self) -> LeashedProcess:
+        """The model's process."""
+        return self._process
+
     def alive(self) -> bool:
         """Whether the process still runs; it leaves by itself when QEMU leaves."""
         return self._process.poll() is None

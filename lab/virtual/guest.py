@@ -70,6 +70,8 @@ KEYGEN_TIMEOUT = 30.0
 LISTING_TIMEOUT = 30.0
 #: What our init writes to the kernel log first.
 INIT_SPEAKS = b"xdnawatch-guest: init"
+#: ... and when its ssh server can be reached.
+NETWORK_UP = b"xdnawatch-guest: network"
 #: ``	libpam.so.0 => /lib/x86_64-linux-gnu/libpam.so.0 (0x00007f...)`` or ``=> not found``
 RESOLVED = re.compile(r"=> (\S+)")
 INIT = Path(__file__).with_name("init.sh")

@@ -17,6 +17,7 @@ modprobe virtio_net
 ip link set lo up
 ip link set eth0 up && ip addr add 10.0.2.15/24 dev eth0
 dropbear -F -E -s 2>/dev/console &
+echo "xdnawatch-guest: network $(cut -d' ' -f1 /proc/uptime)" >/dev/kmsg
 # Real systems give the node to the render group by a udev rule; here a watcher does, also after a reload.
 node() { chgrp render /dev/accel/accel* /dev/dri/renderD* 2>/dev/null; chmod 0660 /dev/accel/accel* /dev/dri/renderD* 2>/dev/null; }
 modprobe amdxdna

@@ -6,7 +6,7 @@ import contextlib
 import re
 import socket
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import MappingProxyType
@@ -18,7 +18,9 @@ from lab.shell import SshShell, SshTarget
 from lab.virtual import extras, guest, qemu
 from lab.virtual.accelerator import choose_accelerator
 from lab.virtual.device import VirtualDevice
+from lab.virtual.fair_clock import FairClock
 from lab.virtual.iommu import IommuMode, iommu_mode
+from lab.virtual.kernel_image import boot_image
 from lab.virtual.kernels import numbers_of
 from lab.virtual.modules import modules_archive
 from lab.virtual.outcome import boot_failure, panic_reason
@@ -29,7 +31,7 @@ from lab.workfolder import work_folder
 GENERATIONS = ("npu1", "npu4", "npu5", "npu6", "npu3vf")
 POLL = 0.1  # seconds between looks at a guest that boots
 ENDING = 1.0  # seconds between the loss of a connection and the end of QEMU that caused it
-BANNER_TIMEOUT = 1.5  # seconds for "SSH-"; QEMU's network accepts a connection before the guest listens
+BANNER_TIMEOUT = 5.0  # seconds for "SSH-"; QEMU's network accepts a connection before the guest listens
 DRIVER_TIMEOUT = 30.0  # seconds for modprobe amdxdna; a driver that hangs still gives a session
 NONCE = re.compile(r"^[A-Za-z0-9_.-]{1,64}$")
 READY_SCRIPT = "while ! [ -e /run/xdnawatch-ready ]; do sleep 0.05; done"
@@ -102,19 +104,24 @@ class VirtualMachine:
             protocol=self._protocol, faults=request.faults,
         )  # fmt: skip
         stack.callback(device.end)
+        kernel = boot_image(candidate.vmlinuz, work / "vmlinux")
         layout = qemu.VmLayout(
-            candidate.vmlinuz, initramfs, line, logs["serial.log"], work / "qmp", work / "npu.sock", iommu
+            kernel, initramfs, line, logs["serial.log"], work / "qmp", work / "npu.sock", iommu
         )
         prepared = time.monotonic()
         request.progress(f"booting {candidate.release} on {self.name} ({accelerator.name})")
         process = qemu.start(program, qemu.command(program, accelerator, layout), logs["qemu.log"])
         stack.callback(process.end)
-        boot = Boot(process, logs, request.timeouts.boot)
+        clock = FairClock(process, device.process)
+        boot = Boot(process, logs, request.timeouts.boot, clock)
         control, port = boot.control(layout.qmp)
         stack.callback(control.close)
-        initramfs.unlink()  # QEMU has read it before it answers; 60 MB need not outlive a kill -9
+        for path in (initramfs, work / "vmlinux"):
+            path.unlink(
+                missing_ok=True
+            )  # QEMU has read them before it answers; they need not outlive a kill -9
         boot.wait_banner(port)
-        shell = stack.enter_context(guest_shell(work, port, image.keys, request.timeouts.connect))
+        shell = stack.enter_context(guest_shell(work, port, image.keys, request.timeouts.connect, clock))
         loaded = boot.wait_driver(shell)
         facts = {
             "accelerator": accelerator.name,
@@ -147,7 +154,9 @@ def command_line(iommu: IommuMode, nonce: str, append: str) -> str:
     return " ".join(word for word in words if word)
 
 
-def guest_shell(work: Path, port: int, keys: guest.GuestKeys, connect: float) -> SshShell:
+def guest_shell(
+    work: Path, port: int, keys: guest.GuestKeys, connect: float, clock: Callable[[], float]
+) -> SshShell:
     """A shell on the guest with its pinned host key; the user's own ssh configuration stays out of it."""
     known = work / "known_hosts"
     known.write_text(f"[127.0.0.1]:{port} {keys.host_public}\n")
@@ -155,17 +164,24 @@ def guest_shell(work: Path, port: int, keys: guest.GuestKeys, connect: float) ->
         *("-F", "none", "-p", str(port), "-i", str(keys.identity)),
         *("-o", "IdentitiesOnly=yes", "-o", f"UserKnownHostsFile={known}", "-o", "StrictHostKeyChecking=yes"),
         *("-o", "GlobalKnownHostsFile=/dev/null"),
+        # Cheap for an emulated CPU; nobody listens between us and a guest of our own.
+        *("-o", "KexAlgorithms=curve25519-sha256"),
+        # A guest that waits for its turn on this host is not gone; one that died takes QEMU with it.
+        *("-o", "ServerAliveCountMax=24"),
     )
-    return SshShell(SshTarget("root@127.0.0.1", options, connect))
+    return SshShell(SshTarget("root@127.0.0.1", options, connect), clock)
 
 
 class Boot:
     """The wait for a guest: it looks at QEMU, the serial log and the port, and names what went wrong."""
 
-    def __init__(self, process: LeashedProcess, logs: Mapping[str, Path], timeout: float) -> None:
+    def __init__(
+        self, process: LeashedProcess, logs: Mapping[str, Path], timeout: float, clock: Callable[[], float]
+    ) -> None:
         self._process = process
         self._logs = logs
-        self._begin = time.monotonic()
+        self._clock = clock
+        self._begin = clock()
         self._deadline = self._begin + timeout
         self._control: Qmp | None = None
 
@@ -186,23 +202,23 @@ class Boot:
         """Raise the right BootError when QEMU ended, the kernel panicked or the time is over."""
         status = self._process.poll()
         serial = self._logs["serial.log"].read_bytes().decode("utf-8", "replace")
-        if status is None and panic_reason(serial) is None and time.monotonic() < self._deadline:
+        if status is None and panic_reason(serial) is None and self._clock() < self._deadline:
             return
         raise boot_failure(
             serial,
             status=status,
             events=self._control.events() if self._control is not None else (),
             said=self._logs["qemu.log"].read_bytes().decode("utf-8", "replace"),
-            waited=time.monotonic() - self._begin,
+            waited=self._clock() - self._begin,
         )
 
     def wait_banner(self, port: int) -> None:
         """Return when the guest's ssh server greets.
 
-        The port is left alone until our init speaks: QEMU's network would take each early connection and
-        deliver it to the guest much later.
+        The port is left alone until our init says that it has a network: QEMU's would take each early
+        connection and deliver it to the guest much later.
         """
-        while guest.INIT_SPEAKS not in self._logs["serial.log"].read_bytes():
+        while guest.NETWORK_UP not in self._logs["serial.log"].read_bytes():
             self._check()
             time.sleep(POLL)
         while not _banner(port):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.suite_stream import ShippedSuite
-from lab.machine import BootRequest, Candidate, Completed, Session, ShellLostError, ShellTimeoutError
+from lab.machine import BootRequest, Candidate, Completed, Session, ShellLostError, ShellSilentError
 
 RELEASE = "7.3.4+deb13-amd64"
 TESTS = ("test_a.py::test_one", "test_a.py::test_two", "test_a.py::test_three")
@@ -245,6 +245,6 @@ def fake_suite() -> ShippedSuite:
     )
 
 
-def silent_for(seconds: int) -> ShellTimeoutError:
+def silent_for(seconds: int) -> ShellSilentError:
     """What a shell raises when the suite says nothing for that long."""
-    return ShellTimeoutError(f"sh: silent for {seconds} s")
+    return ShellSilentError(f"sh: silent for {seconds} s")
