@@ -43,6 +43,7 @@ def test_a_page_describes_it(program: Path) -> None:
         "unbind_with_client",
         "hang_deadlock",
         "second_heap",
+        "aie4_no_sleep",
     ],
 )
 def test_what_may_crash_asks_first(name: str, tmp_path: Path) -> None:

@@ -27,17 +27,23 @@ ANY_TIME = (
     ("hang_deadlock", "a call behind four hung commands keeps the recovery from its lock"),
     ("lost_after_timeout", "after a timeout commands are waited for successfully and never run"),
 )
+AIE4 = (
+    ("aie4_heap_warning", "asking an AIE4 for a device heap raises a kernel warning each time"),
+    ("queue_index_flood", "a queue with impossible indices makes WAIT_CMD fill the kernel log"),
+    ("stale_doorbell", "a doorbell stays mapped after its context is gone, and rings for the next owner"),
+    ("wait_locks_device", "a WAIT_CMD beside a DESTROY_HWCTX locks the device for everybody"),
+)
 USE_AFTER_FREE = "a named heap buffer outlives its client: use after free (root)"
 LOCKED = "growing the heap while allocating from it locks the device for ever"
-SUSPECT, CRASH = pytest.mark.suspect, pytest.mark.crash
+AWAKE = "a machine with an AIE4 cannot go to sleep"
+SUSPECT, CRASH, LAST = pytest.mark.suspect, pytest.mark.crash, pytest.mark.last
+QUEUE, PM, ROOT = pytest.mark.host_queue, pytest.mark.pm, pytest.mark.root
 ROWS = [
     *(pytest.param(name, marks=SUSPECT(text), id=name) for name, text in ANY_TIME),
-    pytest.param(
-        "flink_after_close", marks=[SUSPECT(USE_AFTER_FREE), CRASH, pytest.mark.root], id="flink_after_close"
-    ),
-    pytest.param(
-        "heap_growth_deadlock", marks=[SUSPECT(LOCKED), CRASH, pytest.mark.last], id="heap_growth_deadlock"
-    ),
+    *(pytest.param(name, marks=[SUSPECT(text), QUEUE], id=name) for name, text in AIE4),
+    pytest.param("aie4_no_sleep", marks=[SUSPECT(AWAKE), QUEUE, PM, ROOT], id="aie4_no_sleep"),
+    pytest.param("flink_after_close", marks=[SUSPECT(USE_AFTER_FREE), CRASH, ROOT], id="flink_after_close"),
+    pytest.param("heap_growth_deadlock", marks=[SUSPECT(LOCKED), CRASH, LAST], id="heap_growth_deadlock"),
 ]
 
 
