@@ -1,4 +1,4 @@
-"""What surrounds the changes, derived at the end of a sync: CVE records against branches. Calls only."""
+"""What surrounds the changes, derived at the end of a sync: CVE records, firmware. Calls only."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ from datetime import datetime
 
 from db.database import Database
 from tracker.cves.answers import derive_checks
+from tracker.firmware.answers import derive_needs
 
 
 def derive_around(database: Database, now: datetime) -> None:
     """Compute it all anew from what is stored. Doing it twice changes nothing."""
     derive_checks(database, now)
+    with database.engine.begin() as connection:
+        derive_needs(connection)

@@ -6,7 +6,6 @@ A killed sync therefore starts the tree again from its old cursor and finds the 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,20 +14,21 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from db.around_tables import TwinPair
-from db.base import utc_now
 from db.database import Database
-from db.git_tables import Commit, Landing, Match, Tag, Tree
+from db.git_tables import Commit, Landing, Match, Tag
 from db.mail_tables import Source
 from tracker.calendar import dated_order, parse_tag, release_order, window_of_untagged
+from tracker.driver_releases import store_driver_releases
 from tracker.errors import SourceError
 from tracker.git.commits import CommitFacts, driver_commits, read_commits
 from tracker.git.graph import first_tags
 from tracker.git.repository import Ref, Repository, open_or_clone
 from tracker.progress import Progress
 from tracker.settings import DriverProfile, TreeSettings
+from tracker.tree_rows import digest_of, open_tree, tree_source, tree_synced
 
 BATCH = 500  # commits a transaction
-READER = 2  # raised when more is read of a commit than before: trees are then gone through once more
+READER = 3  # raised when more is read of a commit than before: trees are then gone through once more
 _IN = 500  # values of one IN (...)
 
 
@@ -51,7 +51,7 @@ def ingest_git(
     refs = repository.tags()
     state = {
         "head": head,
-        "tags": _digest(refs),
+        "tags": digest_of(refs),
         "profile": profile.model_dump(mode="json"),
         "role": settings.role,
         "reader": READER,
@@ -59,13 +59,11 @@ def ingest_git(
     folders = settings.kernel_paths if settings.role == "twin" else {}
     if folders:
         state["folders"] = folders
-    with database.engine.begin() as connection:
-        source_id, cursor = _source_row(connection, settings)
-        tree_id = _tree_row(connection, settings, source_id)
+    source_id, tree_id, cursor = open_tree(database, settings)
     if cursor == state:
         with database.engine.begin() as connection:
             count = len(connection.execute(select(Landing.id).where(Landing.tree_id == tree_id)).all())
-            _synced(connection, source_id, cursor)
+            tree_synced(connection, source_id, tree_id, cursor, head)
         return GitCount(count, 0)
     progress.start(settings.name)
     ids = driver_commits(repository, folders or profile.paths, head)
@@ -76,15 +74,17 @@ def ingest_git(
     with database.engine.begin() as connection:
         _store_tags(connection, tree_id, refs)
         _store_landings(connection, tree_id, settings.role, labels, newest)
-        connection.execute(update(Tree).where(Tree.id == tree_id).values(head=head))
-        _synced(connection, source_id, state)
+        if settings.role in ("mainline", "stable"):
+            with_driver = _tags_with_driver(settings, refs, order, labels, newest)
+            store_driver_releases(connection, tree_id, repository, with_driver, profile.paths)
+        tree_synced(connection, source_id, tree_id, state, head)
     return GitCount(len(ids), new)
 
 
 def note_tree_problem(database: Database, settings: TreeSettings, problem: str) -> None:
     """Keep why a tree could not be read."""
     with database.engine.begin() as connection:
-        source_id, _ = _source_row(connection, settings)
+        source_id, _ = tree_source(connection, settings)
         connection.execute(update(Source).where(Source.id == source_id).values(problem=problem))
 
 
@@ -99,6 +99,29 @@ def tag_order(settings: TreeSettings, refs: Iterable[Ref]) -> list[tuple[str, st
     if settings.role in ("maintainer", "next"):
         names = dated_order(by_name) or names
     return [(name, by_name[name]) for name in names]
+
+
+def _tags_with_driver(
+    settings: TreeSettings,
+    refs: list[Ref],
+    order: list[tuple[str, str]],
+    labels: dict[str, str | None],
+    newest: str | None,
+) -> list[Ref]:
+    """The tags of this tree from the first with a commit of the driver; of a stable branch its updates."""
+    names = [name for name, _ in order]
+    landed = [names.index(tag) for tag in set(labels.values()) if tag is not None]
+    if not landed:
+        return []
+    by_name = {ref.name: ref for ref in refs}
+    branch = parse_tag(newest) if newest else None
+    base = branch.window if branch else None
+    return [
+        by_name[name]
+        for name in names[min(landed) :]
+        if (version := parse_tag(name)) is not None
+        and (settings.role == "mainline" or (version.stable and version.window == base))
+    ]
 
 
 def _newest(repository: Repository, names: list[str], commits: dict[str, str], head: str) -> str | None:
@@ -224,54 +247,6 @@ def _window(role: str, tag: str | None, newest: str | None) -> str | None:
         return window_of_untagged(newest) if role == "mainline" else None
     version = parse_tag(tag)
     return version.window if version else None
-
-
-def _source_row(connection: Connection, settings: TreeSettings) -> tuple[int, dict[str, Any]]:
-    location = settings.location if settings.branch == "HEAD" else f"{settings.location}#{settings.branch}"
-    found = connection.execute(
-        select(Source.id, Source.cursor).where(Source.kind == "git", Source.location == location)
-    ).one_or_none()
-    if found is not None:
-        connection.execute(
-            update(Source).where(Source.id == found.id).values(name=settings.name, sample=settings.sample)
-        )
-        return found.id, dict(found.cursor or {})
-    made = connection.execute(
-        insert(Source).values(
-            kind="git", name=settings.name, location=location, sample=settings.sample, cursor={}
-        )
-    )
-    key = made.inserted_primary_key
-    assert key is not None
-    return int(key[0]), {}
-
-
-def _tree_row(connection: Connection, settings: TreeSettings, source_id: int) -> int:
-    found = connection.execute(select(Tree.id).where(Tree.name == settings.name)).scalar_one_or_none()
-    if found is not None:
-        connection.execute(
-            update(Tree).where(Tree.id == found).values(role=settings.role, source_id=source_id)
-        )
-        return found
-    made = connection.execute(
-        insert(Tree).values(name=settings.name, role=settings.role, source_id=source_id)
-    )
-    key = made.inserted_primary_key
-    assert key is not None
-    return int(key[0])
-
-
-def _synced(connection: Connection, source_id: int, cursor: dict[str, Any]) -> None:
-    connection.execute(
-        update(Source).where(Source.id == source_id).values(cursor=cursor, synced_at=utc_now(), problem=None)
-    )
-
-
-def _digest(refs: list[Ref]) -> str:
-    digest = hashlib.sha1(usedforsecurity=False)
-    for ref in refs:
-        digest.update(f"{ref.name}\0{ref.commit}\n".encode())
-    return digest.hexdigest()
 
 
 def _parts(values: list[str]) -> list[list[str]]:

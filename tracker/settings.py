@@ -70,6 +70,7 @@ class TreeSettings(BaseModel):
     role: Literal["mainline", "next", "maintainer", "stable", "twin", "firmware", "userspace"] = "mainline"
     branch: str = Field(default="HEAD", pattern=BRANCH)
     folders: dict[str, str] = Field(default_factory=dict)  # twin: path there -> path in the kernel
+    prefix: str = Field(default="amdnpu/", pattern=r"^[A-Za-z0-9][\w.-]*/$")  # firmware: the driver's folder
     sample: bool = False
 
     @model_validator(mode="after")

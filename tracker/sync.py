@@ -17,6 +17,7 @@ from db.database import Database
 from tracker.cves.ingest import ingest_cves
 from tracker.derive import DeriveReport, derive_answers
 from tracker.errors import TrackerError
+from tracker.firmware.ingest import ingest_firmware
 from tracker.ingest_debian import ingest_changelog
 from tracker.ingest_git import ingest_git, note_tree_problem
 from tracker.ingest_mail import ingest_mail, note_problem
@@ -130,6 +131,10 @@ def _one_tree(
     database: Database, tree: TreeSettings, profile: DriverProfile, clones: Path, progress: Progress
 ) -> SourceReport:
     def work() -> SourceReport:
+        if tree.role == "firmware":
+            steps = ingest_firmware(database, tree, clones, progress)
+            progress.finish(f"{tree.name}: {steps.commits} steps in the history of the firmware")
+            return SourceReport(tree.name, "git", steps.commits, steps.new)
         count = ingest_git(database, tree, profile, clones, progress)
         progress.finish(f"{tree.name}: {count.commits} commits of the driver, {count.new} new")
         return SourceReport(tree.name, "git", count.commits, count.new)

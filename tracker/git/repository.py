@@ -205,6 +205,13 @@ class Repository:
                 found.setdefault(name.decode("utf-8", "surrogateescape"), moment)
         return found
 
+    def commit_dates(self, commits: Iterable[str]) -> dict[str, datetime]:
+        """The committer's date of each commit."""
+        wanted = list(commits)
+        lines = self.rev_list(["--no-walk=unsorted", "--timestamp"], stdin=wanted) if wanted else ()
+        rows = (line.split(" ") for line in lines)
+        return {row[1]: datetime.fromtimestamp(int(row[0]), UTC) for row in rows if len(row) == 2}
+
     def _run(self, arguments: list[str], *, check: bool = True) -> subprocess.CompletedProcess[bytes]:
         try:
             done = subprocess.run(

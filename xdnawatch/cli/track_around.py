@@ -1,4 +1,4 @@
-"""`xdnawatch track cve|twin`: what surrounds a change: CVE records, the out-of-tree driver."""
+"""`xdnawatch track cve|twin|firmware`: CVE records, the out-of-tree driver, firmware."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from rich.text import Text
 from tracker.answers import show
 from tracker.cves.answers import CveAnswer, cve_answers
 from tracker.cves.check import AGREE, DIFFER, UNKNOWN
+from tracker.firmware.answers import firmware_answer
+from tracker.firmware.needs import VERDICTS
 from tracker.twin.answers import TwinAnswer, twin_answer
 from tracker.twin.pairs import STATUSES
 from xdnawatch.cli.context import AppContext, JsonFlag, current
@@ -24,11 +26,17 @@ TWIN_STYLE = {
     "twin-only": "yellow",
 }  # fmt: skip
 
+NEED_STYLE = {
+    "fits": "green", "late": "yellow", "never": "bold red", "withdrawn": "red", "unasked": "dim",
+    "unknown": "dim",
+}  # fmt: skip
+
 
 def register(app: typer.Typer) -> None:
     """Add the commands to `xdnawatch track`."""
     app.command("cve")(cve_command)
     app.command("twin")(twin_command)
+    app.command("firmware")(firmware_command)
 
 
 def cve_command(
@@ -129,6 +137,73 @@ def twin_command(
         )
     here.out.print(table)
     here.note(f"{len(found.lines)} shown; " + ", ".join(f"{count} {name}" for name, count in found.counts))
+
+
+def firmware_command(
+    context: typer.Context,
+    name: Annotated[
+        str | None, typer.Argument(help="Part of a firmware name, as 17f0_10. Without it: all.")
+    ] = None,
+    verdict: Annotated[
+        str | None, typer.Option(help="Only this verdict: " + ", ".join(VERDICTS) + ".")
+    ] = None,
+    history: Annotated[
+        bool, typer.Option("--history", help="Instead: each step of the firmware tree, the latest first.")
+    ] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Show which firmware the kernels ask for, since which firmware release it is there, and what fails.
+
+    Kernels are the tags of the followed mainline and stable trees, as their sources say; firmware is a
+    [[tree]] of role "firmware" (linux-firmware), read from its WHENCE. Verdicts: fits, late (a kernel was
+    released before its firmware), never (in no release), withdrawn, unasked, unknown.
+
+    [bold]Example[/bold]: xdnawatch track firmware 17f0_10/npu_7.sbin --history
+    """
+    here = current(context)
+    if verdict is not None and verdict not in VERDICTS:
+        raise UsageError(f"{verdict!r} is no verdict; the verdicts are {', '.join(VERDICTS)}")
+    found = firmware_answer(here.database, name, verdict=verdict)
+    if as_json:
+        here.emit(found.to_json())
+        return
+    if not found.needs and not found.steps:
+        here.note(
+            'nothing is known; add a [[tree]] with role = "firmware" and one of mainline, then `track sync`'
+        )
+    if history:
+        table = _table(
+            "date", "release", "name", "what", "file", "version", whole=("date", "release", "version")
+        )
+        for step in found.steps:
+            table.add_row(
+                f"{step.date:%Y-%m-%d}",
+                step.tag or "-",
+                Text(step.path),
+                step.what,
+                Text(step.file or "-", style="dim"),
+                Text(step.version or "-"),
+            )
+        here.out.print(table)
+        return
+    table = _table(
+        "name", "device", "for", "kernels", "version", "since", "verdict", "why",
+        whole=("name", "version", "since", "verdict"),
+    )  # fmt: skip
+    for one in found.needs:
+        span = " to ".join(dict.fromkeys(filter(None, (one.first_kernel, one.last_kernel))))
+        since = f"{one.since or 'no release'} ({one.since_date:%Y-%m-%d})" if one.since_date else "-"
+        table.add_row(
+            Text(one.path),
+            one.device or "-",
+            ", ".join(one.generations) or "-",
+            span or "-",
+            Text(one.version or "-"),
+            since,
+            Text(one.verdict, style=NEED_STYLE[one.verdict]),
+            Text(one.why, style="dim"),
+        )
+    here.out.print(table)
 
 
 def print_twins(here: AppContext, found: TwinAnswer) -> None:

@@ -1,0 +1,1 @@
+"""Firmware: which file a kernel asks for, which firmware release has it, and what does not fit."""
