@@ -38,6 +38,7 @@ MADE = (
 def store_answers(database: Database, now: datetime) -> None:
     """Ask about every change and replace what was stored. The same facts and ``now`` give the same rows."""
     ports = stable(database, now=now)
+    followed = frozenset(branch.base for branch in ports.branches)
     everything = answers.everything(database)
     with database.engine.connect() as connection:
         listed = listed_updates(connection)
@@ -50,7 +51,7 @@ def store_answers(database: Database, now: datetime) -> None:
     carriers: list[tuple[str, Carrier]] = []
     for found in everything:
         line = found.line
-        reach = reach_of(found, of_change[line.slug], listed)
+        reach = reach_of(found, of_change[line.slug], listed, followed)
         if reach.first is not None or reach.updates:
             reaches[line.sample][line.slug] = reach
         told = answer(found, reach, of_change[line.slug], shipped[line.sample])

@@ -100,11 +100,12 @@ def where(database: Database, name: str, *, now: datetime | None = None) -> Wher
         found = show(database, name)
     except NoSuchChangeError:
         return _listed_only(database, name)
-    ports = stable(database, change=found.line.slug, now=now).backports
+    judged = stable(database, change=found.line.slug, now=now)
     with database.engine.connect() as connection:
         listed = listed_updates(connection)
         shipped = shipped_kernels(connection, sample=found.line.sample)
-    return answer(found, reach_of(found, ports, listed), ports, shipped)
+    followed = frozenset(branch.base for branch in judged.branches)
+    return answer(found, reach_of(found, judged.backports, listed, followed), judged.backports, shipped)
 
 
 def answer(
@@ -187,12 +188,16 @@ def _stable(port: Backport) -> Carrier:
     return Carrier("stable", port.branch, carries, port.version, None, why)
 
 
-def reach_of(found: ChangeAnswer, ports: Iterable[Backport], listed: Mapping[str, list[str]]) -> Reach:
-    """In which releases a change is. ``listed``: see `listed_updates`. Pure."""
+def reach_of(
+    found: ChangeAnswer,
+    ports: Iterable[Backport],
+    listed: Mapping[str, list[str]],
+    followed: frozenset[str],
+) -> Reach:
+    """In which releases a change is. ``listed``: see `listed_updates`; ``followed``: bases of stable
+    branches. Pure."""
     updates: dict[str, Version] = {}
-    followed = set()
     for port in ports:
-        followed.add(port.base)
         version = parse_tag(f"v{port.version}") if port.version and port.state == "present" else None
         if version is not None and not port.inherited:
             updates[port.base] = version
@@ -206,7 +211,7 @@ def reach_of(found: ChangeAnswer, ports: Iterable[Backport], listed: Mapping[str
         parse_tag(found.line.first_tag) if found.line.first_tag and _in_mainline(found) else None,
         parse_tag(str(undone.get("tag"))) if gone and undone.get("tag") else None,
         updates,
-        frozenset(followed),
+        followed,
     )
 
 
