@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from itertools import combinations, pairwise, product
 
+from reports.answer_records import BackportRecord, KnownKernelRecord, Milestone
 from reports.compare import Side
 from reports.marks import NO_RUN, Mark, verdict_mark
 from reports.records import CampaignRecord, ChangeRecord, KernelRecord, MachineRecord, RunRecord, Snapshot
@@ -39,6 +40,7 @@ class Catalogue:
         self.snapshot = snapshot
         self.runs: Mapping[str, RunRecord] = {run.id: run for run in snapshot.runs}
         self.changes: Mapping[int, ChangeRecord] = {change.id: change for change in snapshot.changes}
+        self.answers = snapshot.answers
 
     # -- runs ---------------------------------------------------------------------------------------
 
@@ -134,18 +136,27 @@ class Catalogue:
         return flaky_tests(self.side(run).all)
 
     @cached_property
-    def neighbours(self) -> Sequence[tuple[RunRecord, RunRecord]]:
-        """Consecutive stock kernels on each machine, by suite; latest conclusive runs: (older, newer)."""
-        found: list[tuple[RunRecord, RunRecord]] = []
-        for machine in self.machines:
-            for suite in self.suites:
-                chain = [
+    def chains(self) -> Mapping[int, Sequence[Sequence[RunRecord]]]:
+        """Machine id -> for each family of suites the latest conclusive run of each stock kernel, oldest
+        kernel first."""
+        return {
+            machine.id: [
+                [
                     cell.run
                     for kernel in reversed(self.kernels)
                     if kernel.stock and (cell := self.cell(kernel, machine, suite)) and conclusive(cell.run)
                 ]
-                found.extend(pairwise(chain))
-        return found
+                for suite in self.suites
+            ]
+            for machine in self.machines
+        }
+
+    @cached_property
+    def neighbours(self) -> Sequence[tuple[RunRecord, RunRecord]]:
+        """Consecutive stock kernels on each machine, by suite; latest conclusive runs: (older, newer)."""
+        return [
+            pair for machine in self.machines for chain in self.chains[machine.id] for pair in pairwise(chain)
+        ]
 
     @cached_property
     def machine_pairs(self) -> Sequence[tuple[RunRecord, RunRecord]]:
@@ -173,9 +184,11 @@ class Catalogue:
 
     @cached_property
     def windows(self) -> Sequence[str]:
-        """Windows that a change, a release tag near one, or a run belongs to; newest first."""
+        """Windows that a change or a run belongs to, and those that come; newest first."""
         found = {c.window for c in self.snapshot.changes if c.window}
         found |= {kernel.window for kernel in self.kernels if kernel.window}
+        if self.answers.dates is not None and (found or self.snapshot.changes):
+            found |= {s.name.removeprefix("v") for s in self.answers.dates.following if "-rc" not in s.name}
         return sorted(found, key=sort_key, reverse=True)
 
     @cached_property
@@ -207,6 +220,28 @@ class Catalogue:
         """The oldest kernel with a run on this machine that carries the change."""
         ran = [k for k in self.kernels if (k.id, machine.id) in self.latest_by_cell]
         return first_kernel_carrying(change, ran)
+
+    @cached_property
+    def backports_by_change(self) -> Mapping[int, Sequence[BackportRecord]]:
+        """Change id -> its answer in each stable branch."""
+        found: dict[int, list[BackportRecord]] = defaultdict(list)
+        for port in self.answers.backports:
+            found[port.change].append(port)
+        return found
+
+    @cached_property
+    def kernel_lines(self) -> Mapping[str, Sequence[KnownKernelRecord]]:
+        """Line of kernels -> its versions, oldest first."""
+        found: dict[str, list[KnownKernelRecord]] = defaultdict(list)
+        for kernel in self.answers.kernels:
+            found[kernel.line].append(kernel)
+        return found
+
+    @cached_property
+    def coming_tags(self) -> Mapping[str, Milestone]:
+        """Name of a coming tag -> its forecast."""
+        dates = self.answers.dates
+        return {stone.name: stone for stone in dates.following} if dates is not None else {}
 
     @cached_property
     def campaigns_by_change(self) -> Mapping[int, Sequence[CampaignRecord]]:
@@ -241,6 +276,16 @@ def window_path(window: str) -> str:
 def change_path(change: ChangeRecord) -> str:
     """The page of a change."""
     return f"changes/{slug(change.slug)}.html"
+
+
+def branch_path(branch: str) -> str:
+    """The page of a stable branch, by its tree's name."""
+    return f"stable/{slug(branch)}.html"
+
+
+def line_path(line: str) -> str:
+    """The page of a line of kernels."""
+    return f"kernels/{slug(line)}.html"
 
 
 def machine_path(machine: str) -> str:

@@ -104,6 +104,42 @@ PHASES: dict[str, Mark] = {
     )
 }
 
+BACKPORTS: dict[str, Mark] = {
+    mark.word: mark
+    for mark in (
+        Mark("missing", "bad", "The branch needs it and has it not."),
+        Mark("failed", "bad", "It was tried and does not apply to the branch."),
+        Mark("reverted", "doubt", "The branch took it and put it out again."),
+        Mark(
+            "unknown", "doubt", "What it fixes touches no followed file: whether it is needed is not known."
+        ),
+        Mark("queued", "busy", "On its way: under review, or in the branch without a tag."),
+        Mark("present", "good", "An update of the branch has it."),
+        Mark("not-needed", "calm", "What it fixes is not in the branch, or nobody asked for it."),
+    )
+}
+
+CARRIES: dict[str, Mark] = {
+    mark.word: mark
+    for mark in (
+        Mark("yes", "good", "The newest kernel there has it."),
+        Mark("queued", "busy", "On its way."),
+        Mark("forecast", "busy", "Expected, not there yet."),
+        Mark("no", "calm", "It is not there."),
+        Mark("unknown", "doubt", "It cannot be told from what is followed."),
+    )
+}
+
+ABI: dict[str, Mark] = {
+    mark.word: mark
+    for mark in (
+        Mark("breaking", "bad", "A program built against the older header can fail."),
+        Mark("check", "doubt", "The patch alone does not show it: somebody has to look."),
+        Mark("compatible", "good", "Something new, or grown at its end: older programs go on working."),
+        Mark("none", "calm", "The user interface is as it was."),
+    )
+}
+
 SEVERE = frozenset({"panic", "crash", "probe-fail", "load-fail", "open-fail", "create-fail", "resume-fail"})
 
 
@@ -129,6 +165,21 @@ def state_mark(state: str) -> Mark:
 def standing_mark(standing: str) -> Mark:
     """The mark of a test against its baseline."""
     return _known(STANDINGS, standing)
+
+
+def backport_mark(state: str) -> Mark:
+    """The mark of a change in a stable branch."""
+    return _known(BACKPORTS, state)
+
+
+def carries_mark(word: str) -> Mark:
+    """The mark of a line of kernels that has a change, or has not."""
+    return _known(CARRIES, word)
+
+
+def abi_mark(verdict: str) -> Mark:
+    """The mark of a change's verdict about the user interface."""
+    return _known(ABI, verdict)
 
 
 def step_mark(verdict: str) -> Mark:

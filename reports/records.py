@@ -14,6 +14,7 @@ from functools import cached_property
 from typing import Any
 
 from db.metrics import Metric, facts_in, metrics_in
+from reports.answer_records import Answers
 
 
 @dataclass(frozen=True)
@@ -318,3 +319,4 @@ class Snapshot:
     tags: tuple[TagRecord, ...] = ()
     sources: tuple[SourceRecord, ...] = ()
     campaigns: tuple[CampaignRecord, ...] = ()  # oldest first
+    answers: Answers = field(default_factory=Answers)
