@@ -16,6 +16,7 @@ from markupsafe import Markup, escape
 
 from reports.page import FORMAT, Page
 from reports.printable import one_line, visible
+from reports.slugs import slug
 
 STYLE_SHEET = "static/style.css"
 _PACKAGE = files("reports")
@@ -44,6 +45,7 @@ class Renderer:
             figure=_figure,
             line=one_line,
             breakable=_breakable,
+            anchor=slug,
         )
 
     def digest(self, page: Page) -> str:

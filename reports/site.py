@@ -14,14 +14,18 @@ from reports.catalogue import Catalogue
 from reports.feeds import Feed, feeds
 from reports.folder import SiteFolder, opened
 from reports.page import Page
+from reports.pages.abi import abi_page
 from reports.pages.campaign import campaign_page
 from reports.pages.change import change_page
+from reports.pages.coming import coming_page
 from reports.pages.comparison import comparison_page
 from reports.pages.front import front_page
 from reports.pages.history import history_page, results_by_test
+from reports.pages.kernels import kernel_pages
 from reports.pages.lists import compared, list_pages
 from reports.pages.machine import machine_page
 from reports.pages.run import run_pages
+from reports.pages.stable import stable_pages
 from reports.pages.window import window_page
 from reports.reading import read_snapshot
 from reports.records import Snapshot
@@ -120,6 +124,10 @@ def _jobs(catalogue: Catalogue, runs: Path) -> Sequence[Job]:
     ]
     jobs += [(m.name, one(partial(machine_page, catalogue, m))) for m in catalogue.machines]
     jobs += [(f"window {w}", one(partial(window_page, catalogue, w))) for w in catalogue.windows]
+    jobs.append(("stable branches", partial(stable_pages, catalogue)))
+    jobs.append(("kernels", partial(kernel_pages, catalogue)))
+    jobs.append(("user interface", one(partial(abi_page, catalogue))))
+    jobs.append(("what comes next", one(partial(coming_page, catalogue))))
     jobs.append(("lists", partial(list_pages, catalogue, seen)))
     jobs.append(("front page", one(partial(front_page, catalogue))))
     return jobs

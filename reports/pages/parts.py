@@ -180,6 +180,17 @@ def commit_data(commit: CommitRecord) -> Data:
     }
 
 
+def brief_change(change: ChangeRecord) -> Data:
+    """A change as one line of a list: its title, its page, where it landed."""
+    return {
+        "title": change.title,
+        "change_page": change_path(change),
+        "window": change.window,
+        "first_tag": change.first_tag,
+        "sample": change.sample,
+    }
+
+
 def change_data(change: ChangeRecord) -> Data:
     """A change in brief, with the commit that its mails became."""
     match = trusted_match(change)

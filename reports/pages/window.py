@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import Counter
 
 from reports.catalogue import Catalogue, compare_path, path_of_test, run_path, window_path
-from reports.marks import STATES, state_mark
+from reports.marks import STATES, abi_mark, state_mark
 from reports.page import Page
+from reports.pages.coming import milestone_data
 from reports.pages.front import matrix_data
 from reports.pages.parts import (
     Data,
@@ -19,10 +20,18 @@ from reports.pages.parts import (
     mail_data,
     mark_data,
 )
-from reports.verdicts import entered_between
-from reports.versions import sort_key
+from reports.records import ChangeRecord
+from reports.verdicts import LANDED, entered_between
+from reports.versions import kernel_version, sort_key
 
 MAX_SUSPECTS = 60
+# A part of a release's changes -> how the page calls it.
+PARTS = {
+    "merge-window": "In the merge window",
+    "fixes": "Fixes of the cycle",
+    "untagged": "In mainline, in no tag yet",
+    "forecast": "Expected, not in mainline yet",
+}
 
 
 def window_page(catalogue: Catalogue, window: str) -> Page:
@@ -35,9 +44,12 @@ def window_page(catalogue: Catalogue, window: str) -> Page:
     at = order.index(window)
     rows = []
     for change in changes:
+        touched = catalogue.answers.touched.get(change.id)
         rows.append(
             {
                 **change_data(change),
+                "part": _part(change),
+                "abi": mark_data(abi_mark(touched.verdict)) if touched and touched.uapi else None,
                 "mails": [{"version": v.version, **mail_data(v.mail)} for v in change.versions],
                 "evidence": evidence_data(change),
                 "hardware": hardware_data(catalogue, change),
@@ -61,12 +73,29 @@ def window_page(catalogue: Catalogue, window: str) -> Page:
             ],
             "matrix": matrix_data(catalogue, kernels),
             "suspects": _suspects(catalogue, window),
+            "forecast": [
+                milestone_data(stone)
+                for stone in catalogue.coming_tags.values()
+                if stone.name == f"v{window}" or stone.name.startswith(f"v{window}-rc")
+            ],
+            "forecast_day": catalogue.answers.dates.today if catalogue.answers.dates else None,
+            "parts": [{"name": name, "words": words} for name, words in PARTS.items()],
             "changes": rows,
         },
         sample=any(change.sample for change in changes),
         simulated=any_simulated(runs)
         or any(h["kernel"] and h["machine"]["simulated"] for row in rows for h in row["hardware"]),
     )
+
+
+def _part(change: ChangeRecord) -> str:
+    """Where in the release's cycle a change came in; one of PARTS."""
+    if change.state not in LANDED:
+        return "forecast"
+    version = kernel_version(change.first_tag or "")
+    if version is None:
+        return "untagged"
+    return "merge-window" if version.rc == 1 else "fixes"
 
 
 def _dates(catalogue: Catalogue, window: str, older: str | None) -> list[Data]:
