@@ -9,8 +9,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from db import answer_tables as rows
 from db.database import Database
 from db.git_tables import Commit, Landing, Match, Tag, Tree
 from db.mail_tables import Change, Message, Patch, Series, Source
@@ -44,6 +46,7 @@ CHANGES = [
     ("refuse to flush an imported BO", "Lizhi Hou", "released", "7.3", "v7.3-rc1"),
     ("Check for device hang on job timeout", "Lizhi Hou", "reviewed", "7.4", None),
     ("A patch nobody answered", "A. Newcomer", "posted", None, None),
+    ("Preserve user address when PASID is disabled", "Lizhi Hou", "applied", "7.5", None),
 ]
 KERNELS = ["6.19.14", "7.0.13", "7.1.13", "7.2.12", "7.3.4"]
 TESTS = [
@@ -136,6 +139,7 @@ def fill(site: Site, extra: Callable[[Session], None] | None = None) -> None:
     with site.database.session() as session:
         _fill_tracker(session)
         _fill_runs(session, site.runs)
+        fill_answers(session)
         if extra is not None:
             extra(session)
         session.commit()
@@ -296,6 +300,202 @@ def _land(session: Session, tree: Tree, change: Change, tag: str, posted: dateti
         session.add(revert)
         session.flush()
         session.add(Landing(commit_id=revert.id, tree_id=tree.id, tag=tag, window=change.window))
+
+
+# change, branch, state, update, rule, score, evidence
+BACKPORTS = [
+    (9, "linux-7.2.y", "present", "7.2.7", "commit in the branch", 1.0, "5f1c names the mainline commit"),
+    (
+        9,
+        "linux-7.1.y",
+        "missing",
+        None,
+        "the branch needs it and has it not",
+        0.95,
+        "it fixes c0ffee, in 7.1",
+    ),
+    (
+        8,
+        "linux-7.1.y",
+        "failed",
+        None,
+        "a mail says that it does not apply",
+        0.95,
+        "failed mail f@example.org",
+    ),
+    (7, "linux-7.1.y", "queued", None, "AUTOSEL picked it", 0.6, "autosel mail a@example.org"),
+    (6, "linux-7.1.y", "not-needed", None, "mainline reverted it", 0.95, ""),
+    (
+        5,
+        "linux-7.0.y",
+        "missing",
+        None,
+        "the branch needs it and has it not",
+        0.85,
+        "Cc: stable asks for 6.14",
+    ),
+]
+INHERITED = {"linux-7.2.y": range(9), "linux-7.1.y": range(6), "linux-7.0.y": range(2)}
+DATES = {
+    "today": "2026-11-23",
+    "newest": "v7.3",
+    "newest_days": ["2026-10-18", "2026-10-18"],
+    "stale": False,
+    "rc8": 0.25,
+    "next_is_final": 0.0,
+    "following": [
+        {"name": name, "earliest": first, "likely": first, "latest": last, "probability": probability}
+        for name, first, last, probability in (
+            ("v7.4-rc5", "2026-11-29", "2026-11-29", 0.96),
+            ("v7.4", "2026-12-20", "2026-12-27", 0.98),
+            ("v7.5-rc1", "2027-01-03", "2027-01-10", 0.98),
+            ("v7.5", "2027-02-21", "2027-03-07", 0.97),
+        )
+    ],
+}
+BACKTEST = {
+    "first": "2019-03-03",
+    "last": "2026-08-16",
+    "dates": [
+        {
+            "target": "next tag",
+            "days": 100,
+            "hits": 97,
+            "rate": 0.97,
+            "width": 0.01,
+            "peer_rate": 0.96,
+            "peer_width": 0.76,
+            "events": 30,
+            "event_hits": 29,
+        }
+    ],
+    "windows": [{"family": "drm", "cases": 12, "hits": 11, "named": 10, "named_hits": 10}],
+    "misses": 1,
+    "inside": {
+        "what": "the tag is made in its range",
+        "count": 100,
+        "brier": 0.0144,
+        "base": 0.0291,
+        "table": [{"low": 0.9, "high": 1.0, "count": 100, "said": 0.965, "happened": 0.97}],
+    },
+}
+
+
+def fill_answers(session: Session) -> None:
+    """The tracker's further answers about the synthetic changes."""
+    changes = {change.slug: change for change in session.scalars(select(Change))}
+
+    def change(number: int) -> int:
+        return changes[f"change-{number}"].id
+
+    trees = {}
+    for name, base, newest, day, ended in (
+        ("linux-7.2.y", "7.2", "v7.2.13", "2026-11-20", False),
+        ("linux-7.1.y", "7.1", "v7.1.13", "2026-11-15", False),
+        ("linux-7.0.y", "7.0", "v7.0.14", "2026-06-27", True),
+    ):
+        tree = Tree(name=name, role="stable", source_id=2, head=hexes(name))
+        session.add(tree)
+        session.flush()
+        trees[name] = tree.id
+        moment = datetime.fromisoformat(day + "T12:00Z")
+        session.add(
+            rows.StableBranch(tree_id=tree.id, base=base, newest=newest, newest_date=moment, ended=ended)
+        )
+        for number in INHERITED[name]:
+            session.add(
+                rows.Backport(
+                    change_id=change(number),
+                    tree_id=tree.id,
+                    state="present",
+                    version=None,
+                    rule="its release is the base",
+                    score=1.0,
+                    evidence=[],
+                    inherited=True,
+                )
+            )
+    for number, branch, state, version, rule, score, why in BACKPORTS:
+        session.add(
+            rows.Backport(
+                change_id=change(number),
+                tree_id=trees[branch],
+                state=state,
+                version=version,
+                rule=rule,
+                score=score,
+                evidence=[why] if why else [],
+                inherited=False,
+            )
+        )
+        carries = {"present": "yes", "queued": "queued"}.get(state, "no")
+        session.add(
+            rows.Carrier(
+                change_id=change(number),
+                position=number,
+                kind="stable",
+                name=branch,
+                carries=carries,
+                since=version,
+                date=None,
+                why=f"{state}: {why or rule}",
+            )
+        )
+    session.add(
+        rows.BackportBug(
+            tree_id=trees["linux-7.1.y"],
+            fix_id=change(9),
+            cause="accel/amdxdna: A cause",
+            since="7.1.4",
+            fixed="7.1.6",
+        )
+    )
+    for line, kind, versions in (
+        ("mainline", "mainline", [("v7.2", [], []), ("v7.3-rc1", [9], []), ("v7.3", [], [])]),
+        ("linux-7.2.y", "stable", [("v7.2", [], []), ("v7.2.6", [], []), ("v7.2.7", [9], [6])]),
+        ("debian unstable", "distribution", [("7.2.6-1", [], []), ("7.2.7-1", [9], [])]),
+    ):
+        for position, (version, added, removed) in enumerate(versions):
+            kernel = rows.KnownKernel(
+                kind=kind,
+                line=line,
+                position=position,
+                version=version,
+                upstream="v" + version.lstrip("v").split("-1")[0],
+                date=datetime(2026, 9, 1 + position, tzinfo=UTC),
+                carried=9 + len(added),
+                unknown=0,
+            )
+            session.add(kernel)
+            session.flush()
+            for what, numbers in (("added", added), ("removed", removed)):
+                for number in numbers:
+                    session.add(rows.KernelChange(kernel_id=kernel.id, change_id=change(number), what=what))
+    header = "include/uapi/drm/amdxdna_accel.h"
+    session.add(
+        rows.Touched(
+            change_id=change(8),
+            source="commit 91f4da826c08",
+            verdict="breaking",
+            uapi=[
+                {
+                    "file": header,
+                    "kind": "enum",
+                    "name": "amdxdna_power_mode_type",
+                    "what": "changed",
+                    "verdict": "breaking",
+                    "reason": "a value inserted before others",
+                }
+            ],
+            named=[{"kind": "parameter", "name": "power_mode", "what": "added", "file": "a.c"}],
+        )
+    )
+    session.add(
+        rows.Touched(change_id=change(10), source="mail 10.v2@example.org", verdict="none", uapi=[], named=[])
+    )
+    session.add(rows.Coming(change_id=change(12), first=DATES["following"][2], release=DATES["following"][3]))
+    for name, value in (("dates", DATES), ("backtest", BACKTEST)):
+        session.add(rows.Outlook(name=name, made_at=NOW, value=value))
 
 
 def _fill_runs(session: Session, folder: Path) -> None:
