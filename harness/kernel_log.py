@@ -83,7 +83,9 @@ REPORTS = tuple(
             "oops",
             "crash",
             r"BUG: (sleeping function|scheduling while atomic|Bad |spinlock|held lock)|"
-            r"list_(add|del) corruption|refcount_t: ",
+            r"list_(add|del) corruption|refcount_t: |"
+            # mm/slub.c with slub_debug, mm/page_poison.c with page_poison
+            r"\bBUG \S+ \(.{1,80}\): |pagealloc: (single bit error|memory corruption)",
         ),
         ("ubsan", "oops", "warning", r"UBSAN: "),
         ("warn", "oops", "warning", r"WARNING: (CPU: \d+ PID: \d+ |\S+:\d+ at )"),
@@ -95,7 +97,8 @@ REPORTS = tuple(
 INTERESTING = re.compile(
     r"xdna|aie[24]_|BUG|WARNING|Oops|panic|LOCKUP|lockup|rcu: INFO|INFO: task|UBSAN|KASAN|fault|IO_PAGE|DMAR|"
     r"corruption|refcount_t|invalid opcode|Out of memory|IOCTL failed|iommu|mbox|smu|PSP|firmware|RIP:|PASID|"
-    r"DEBUG_LOCKS|end trace|end Kernel|workqueue|Fatal error|TDR|Event ID|event ID|CMA|hypervisor|Load"
+    r"DEBUG_LOCKS|end trace|end Kernel|workqueue|Fatal error|TDR|Event ID|event ID|CMA|hypervisor|Load|"
+    r"pagealloc"
 )
 
 

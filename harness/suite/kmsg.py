@@ -9,12 +9,13 @@ from dataclasses import dataclass
 RECORD_LIMIT = 8192  # bytes of one /dev/kmsg record, as the kernel bounds them
 RECORDS_LIMIT = 2000  # a test that logs more is a storm; the rest is counted, not kept
 
-# Matches a line like "WARNING: CPU: 0 PID: 1 at drivers/..." or "BUG: kernel NULL pointer dereference".
+# Matches a line like "WARNING: CPU: 0 PID: 1 at drivers/...", "BUG: kernel NULL pointer dereference", or with
+# slub_debug and page_poison, "BUG kmalloc-64 (Not tainted): Poison overwritten".
 DAMAGE = re.compile(
     r"WARNING: |BUG: |BUG at |Oops: |Kernel panic|general protection fault|KASAN: |KCSAN: |UBSAN: "
     r"|INFO: task .* blocked for more than|possible circular locking|possible recursive locking"
     r"|soft lockup|rcu: INFO: |refcount_t: |workqueue: WQ_MEM_RECLAIM|IO_PAGE_FAULT|DMAR: \[DMA "
-    r"|list_del corruption"
+    r"|list_del corruption|BUG \S+ \(.{1,80}\): |pagealloc: (?:single bit error|memory corruption)"
 )
 # Matches a line like "[drm] *ERROR* TDR timeout detected": the device or its channel was lost.
 TROUBLE = re.compile(

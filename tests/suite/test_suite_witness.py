@@ -44,6 +44,19 @@ def test_warning_and_taint_are_told_once(monkeypatch: pytest.MonkeyPatch) -> Non
     assert witness.changes() == []
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["BUG kmalloc-64 (Not tainted): Poison overwritten", "pagealloc: memory corruption"],
+)
+def test_what_the_allocator_finds_is_damage(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    """With slub_debug and page_poison: neither report begins as the others do."""
+    monkeypatch.setattr(guard, "taint", lambda: 0)
+    log = _Log()
+    witness = Witness(NOTHING, log)
+    log.said = [kmsg.Line(3, text)]
+    assert witness.changes() == [f"kernel log: {text}"]
+
+
 def test_what_was_said_before_belongs_to_no_test(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(guard, "taint", lambda: 0)
     log = _Log()
