@@ -230,6 +230,16 @@ TABLE: Mapping[str, tuple[Row, ...]] = {
             "reject a command chain that carries no commands ef6d27af71e1",
         ),
     ),
+    "short-npu-command": (
+        Row("accepted"),
+        Row(
+            "refused",
+            ("6.19",),
+            None,
+            "fix",
+            "measured: between 6.18.15 and 6.19.14; a START_NPU of fewer words than its own header completed",
+        ),
+    ),
     "second-heap": (
         Row("EBUSY"),
         Row("ok", ("7.2",), None, "feature", "Add expandable device heap support"),
@@ -242,13 +252,18 @@ TABLE: Mapping[str, tuple[Row, ...]] = {
         Row("ok"),
         Row("EINVAL", ("7.1",), None, "change", "measured: a heap is a multiple of 64 MiB"),
     ),
+    "sleep-under-a-client": (
+        Row("awake"),
+        Row("asleep", ("6.19",), None, "feature", "Enhance runtime power management 063db451832b"),
+    ),
     "contexts-survive-fork": (
         Row("destroyed"),
         Row("kept", ("7.0",), None, "fix", "Remove amdxdna_flush()"),
     ),
     "impossible-service@npu1": (Row("EINVAL"),),
     "impossible-service": (
-        Row("ok"),
+        Row("EINVAL"),
+        Row("ok", ("6.19",), None, "change", "measured: between 6.18.15 and 6.19.14"),
         Row("EINVAL", ("7.2",), None, "change", "measured: between 7.1.13 and 7.2.12"),
     ),
 }

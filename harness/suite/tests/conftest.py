@@ -10,6 +10,7 @@ import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import FrameType
+from typing import Literal
 
 import pytest
 
@@ -270,7 +271,25 @@ def pci(request: pytest.FixtureRequest) -> guard.PciDevice:
     return found.pci
 
 
-@pytest.fixture(scope="session")
+def shared(
+    fixture_name: str,  # noqa: ARG001 - pytest asks so, once for each fixture
+    config: pytest.Config,  # noqa: ARG001
+) -> Literal["session", "module"]:
+    """How long the client that tests share lives: as long as they do, where it survives a fork.
+
+    Before 7.0 the end of any child of this process takes the contexts of every client that the child
+    inherited and drops the client from the lists (amdxdna_flush): there each module has a client of its own,
+    and a test that forks and uses it afterwards stands at the module's end.
+    """
+    try:
+        release = releases.parse(platform.release())
+    except releases.UnknownReleaseError:
+        return "session"
+    survives = releases.TABLE["contexts-survive-fork"][-1].since
+    return "session" if releases.carries(release, survives) else "module"
+
+
+@pytest.fixture(scope=shared)
 def device(node: str, request: pytest.FixtureRequest) -> Iterator[Device]:
     """One client for all tests that do not need their own; it gets its heap with ``heap``."""
     opened = Device(node)
@@ -286,25 +305,25 @@ def own(node: str) -> Iterator[Device]:
         yield opened
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope=shared)
 def metadata(device: Device) -> uapi.QueryAieMetadata:
     """Rows, columns and tiles of the array."""
     return device.metadata()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope=shared)
 def tiles(metadata: uapi.QueryAieMetadata) -> int:
     """Core tiles of one column: the smallest context."""
     return int(metadata.core.row_count)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope=shared)
 def heap(device: Device) -> Buffer:
     """The heap of ``device``: 64 MiB. Made once, as mapping it costs most on a simulated device."""
     return device.heap()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope=shared)
 def unit(device: Device, heap: Buffer) -> Buffer:
     """32 KiB in the heap, used as the code of compute units and as instructions."""
     assert heap.size >= 32768

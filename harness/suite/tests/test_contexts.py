@@ -46,11 +46,14 @@ def test_whole_array(
     """A context over every column is possible, and covers them all."""
     assert heap.size
     context = device.create_context(tiles=tiles * metadata.cols)
-    if expect("get-array") == "ok":
-        entry = next(entry for entry in device.contexts() if entry.context_id == context.handle)
-        record("columns", f"{entry.start_col}+{entry.num_col}")
-        assert entry.num_col <= metadata.cols
-    device.destroy_context(context)
+    try:
+        if expect("get-array") == "ok":
+            listed = [entry for entry in device.contexts() if entry.context_id == context.handle]
+            assert len(listed) == 1
+            record("columns", f"{listed[0].start_col}+{listed[0].num_col}")
+            assert listed[0].num_col <= metadata.cols
+    finally:
+        device.destroy_context(context)
 
 
 def test_context_limit(
