@@ -25,6 +25,7 @@ from harness.untrusted import clean
 OutcomeName = Literal["passed", "failed", "skipped", "error", "incomplete", "not-run"]
 KNOWN = ("passed", "failed", "skipped", "error")
 TESTS_LIMIT = 20_000  # tests of one run; more is a broken or hostile suite
+SLOW_PARTS = {"pm": "pm", "stress": "soak", "fuzz": "soak"}  # marker of a test -> part of the suite
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,10 @@ def results(journal: Journal) -> tuple[CaseResult, ...]:
 
 
 def phases(journal: Journal) -> dict[str, float]:
-    """Seconds spent in each phase, over all boots, and in total; up to the last record written."""
+    """Seconds spent in each phase, over all boots, and in total; up to the last record written.
+
+    "suite" is without the tests that let the device sleep ("pm") and those that wear it out ("soak").
+    """
     spent: dict[str, float] = {}
     current: PhaseStarted | None = None
     for record in journal.records:
@@ -97,7 +101,33 @@ def phases(journal: Journal) -> dict[str, float]:
     last = journal.records[-1].t
     if current is not None:
         spent[current.phase] = spent.get(current.phase, 0.0) + last - current.t
+    for part, seconds in _slow_parts(journal).items():
+        spent[part] = seconds
+        spent["suite"] = spent.get("suite", seconds) - seconds
     return {**{name: round(seconds, 3) for name, seconds in spent.items()}, "total": round(last, 3)}
+
+
+def _slow_parts(journal: Journal) -> dict[str, float]:
+    parts: dict[str, str] = {}
+    began: dict[str, float] = {}
+    spent: dict[str, float] = {}
+    for record in journal.records:
+        if not isinstance(record, SuiteEvent):
+            continue
+        test = str(record.event.get("id"))
+        if record.event.get("event") == "collected":
+            for row in collected_tests(record.event):
+                markers = row.get("markers")
+                named = (
+                    [SLOW_PARTS[m] for m in markers if m in SLOW_PARTS] if isinstance(markers, list) else []
+                )
+                if named:
+                    parts[str(row.get("id"))] = named[0]
+        elif record.event.get("event") == "start" and test in parts:
+            began[test] = record.t
+        elif record.event.get("event") == "result" and test in began:
+            spent[parts[test]] = spent.get(parts[test], 0.0) + record.t - began.pop(test)
+    return spent
 
 
 def headline(message: str, limit: int = 200) -> str:

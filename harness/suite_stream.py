@@ -113,7 +113,7 @@ def _standard_error(sitting: Sitting) -> str:
 def ioctl_suite(
     select: str | None = None,
     *,
-    pm: bool = False,
+    pm: bool = True,
     crash: bool = False,
     stress: bool = False,
     fuzz: float = 0.0,
@@ -124,7 +124,7 @@ def ioctl_suite(
 
     ``shard`` (i, n): only the ith of n parts, 1 <= i <= n (harness.suite.shard).
     """
-    chosen = {"pm": pm, "crash": crash, "stress": stress, "fuzz": bool(fuzz)}
+    chosen = {"crash": crash, "stress": stress, "fuzz": bool(fuzz)}
 
     def command(root: str, nonce: str, tests: Sequence[str]) -> tuple[Sequence[str], Mapping[str, bytes]]:
         asked = contract.command(
@@ -143,7 +143,8 @@ def ioctl_suite(
     # A part of the suite has a name of its own: its verdict says nothing about the whole.
     parts = "".join(f"+{part}" for part, wanted in chosen.items() if wanted)
     parts += f"+part {shard[0]} of {shard[1]}" if shard else ""
-    name = SUITE + parts + (f"[{clean(select, 100)}]" if select else "")
+    part = ", ".join([*([clean(select, 100)] if select else []), *([] if pm else ["without pm"])])
+    name = SUITE + parts + (f"[{part}]" if part else "")
     return ShippedSuite(name, digest_of(files), files, command)
 
 

@@ -102,7 +102,7 @@ def look(evidence: Evidence, test: str) -> Look:
 
 def one_test(test: str) -> ShippedSuite:
     """The project's suite, narrowed to a test by its exact id."""
-    whole = ioctl_suite(pm=True)
+    whole = ioctl_suite()
 
     def command(root: str, nonce: str, tests: Sequence[str]) -> tuple[Sequence[str], Mapping[str, bytes]]:
         return whole.command(root, nonce, tests or (test,))

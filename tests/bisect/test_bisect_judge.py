@@ -140,7 +140,7 @@ class Numbers:
 
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch) -> Bench:
-    monkeypatch.setattr(judging, "ioctl_suite", lambda pm: fake_suite())
+    monkeypatch.setattr(judging, "ioctl_suite", lambda: fake_suite())
     return Bench()
 
 

@@ -89,7 +89,7 @@ def run_command(
         ),
     ] = None,
     repeat: Annotated[int, typer.Option(min=1, max=1000, help="Boot and run this many times.")] = 1,
-    pm: Annotated[bool, typer.Option("--pm", help="Also the slow power management tests.")] = False,
+    pm: Annotated[bool, typer.Option("--pm/--no-pm", help="Let the device sleep and wake, too.")] = True,
     crash: Annotated[
         bool, typer.Option("--crash", help="Also the tests known to kill some kernels.")
     ] = False,
