@@ -14,9 +14,12 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from harness.evidence import Evidence
+from harness.errors import JournalError
+from harness.evidence import Evidence, read_evidence
 from harness.kernels.debian import stock_kernel
+from harness.matrix_page import MatrixCell, matrix_page
 from harness.nightly import RUNNING, Cell, Planned, cells, past_runs, plan
+from harness.suite_stream import SUITE
 from harness.verdict import RunVerdict
 from lab.machine import LabError
 from lab.npu import MODEL_VERSION
@@ -24,7 +27,7 @@ from xdnawatch.cli.context import AppContext, JsonFlag, current
 from xdnawatch.cli.lab import open_store
 from xdnawatch.cli.run import exit_code, live, plain_table, print_table
 from xdnawatch.errors import ExitCode, UsageError
-from xdnawatch.runs import Job, bring_in, perform
+from xdnawatch.runs import Job, bring_in, perform, runs_folder
 from xdnawatch.suites import Prepared, prepared
 
 
@@ -41,6 +44,10 @@ def nightly(
     ] = None,
     version: Annotated[
         list[str] | None, typer.Option("--kernel", help="Instead of the settings' kernels; repeatable.")
+    ] = None,
+    write: Annotated[
+        Path | None,
+        typer.Option("--write", help="Write all cells, and what differs between kernels, as Markdown."),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
     as_json: JsonFlag = False,
@@ -83,6 +90,15 @@ def nightly(
             tell_plan(app, planned, as_json=as_json)
             return
         done, problems = work_through(app, planned, suites)
+        if write is not None:
+            words = [f"-m {name}" for name in settings.machines] + [f"--kernel {v}" for v in settings.kernels]
+            page = matrix_page(
+                shown_cells(app, planned, done, problems),
+                command=f"xdnawatch nightly {' '.join(words)} --write docs/{write.name}",
+                model=MODEL_VERSION,
+                digest=digests[SUITE],
+            )
+            write.write_text(page, "utf-8")
     if as_json:
         app.emit([row(entry, done.get(entry.cell), problems.get(entry.cell)) for entry in planned])
     else:
@@ -90,6 +106,28 @@ def nightly(
     code = exit_code(list(done.values()))
     unjudged = problems or any(entry.action == "given-up" for entry in planned)
     raise typer.Exit(ExitCode.INFRASTRUCTURE if code == ExitCode.FINE and unjudged else code)
+
+
+def shown_cells(
+    app: AppContext, planned: Sequence[Planned], done: Mapping[Cell, Evidence], problems: Mapping[Cell, str]
+) -> list[MatrixCell]:
+    """The cells of the ioctl suite with the run that speaks for each."""
+    found = []
+    for entry in planned:
+        cell, evidence, reason = entry.cell, done.get(entry.cell), problems.get(entry.cell, entry.reason)
+        if cell.suite != SUITE:
+            continue
+        if evidence is None and entry.run is not None:
+            try:
+                evidence = read_evidence(runs_folder(app) / entry.run)
+            except JournalError as error:
+                reason = str(error)
+        if evidence is not None and evidence.judgement.verdict is RunVerdict.INTERRUPTED:
+            reason, evidence = evidence.judgement.reason, None
+        found.append(
+            MatrixCell(cell.machine, cell.kernel, evidence, reason, entry.action != "not-applicable")
+        )
+    return found
 
 
 def work_through(
