@@ -47,7 +47,7 @@ class FaultyMachine(FakeMachine):
 def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FaultyMachine:
     made = FaultyMachine(name="virtual-npu4")
 
-    def suite(select: str | None = None, *, pm: bool = False) -> ShippedSuite:
+    def suite(select: str | None = None) -> ShippedSuite:
         assert select, "a cell runs a part of the suite"
         return fake_suite()
 

@@ -25,6 +25,7 @@ from lab.npu import MODEL_VERSION
 from lab.virtual.kernels import numbers_of
 from xdnawatch.cli.context import AppContext, JsonFlag, current
 from xdnawatch.cli.lab import open_store
+from xdnawatch.cli.repeat import repeat
 from xdnawatch.cli.run import DEFAULT_MACHINE, live, plain_table, planned_faults, print_table
 from xdnawatch.errors import ExitCode, UsageError
 from xdnawatch.runs import Job, bring_in, perform, runs_folder
@@ -32,12 +33,8 @@ from xdnawatch.runs import Job, bring_in, perform, runs_folder
 RECORD = "fault-matrix.jsonl"
 """One line for each finished cell: which two runs decide it. The runs' folders are the evidence."""
 
-app = typer.Typer(no_args_is_help=True, help="What the harness sees of every fault the virtual NPU can play.")
-
-
-@app.callback()
-def matrix() -> None:
-    """Keeps `faults` a command of its own."""
+app = typer.Typer(no_args_is_help=True, help="Cells that try the harness itself: faults, and one cell often.")
+app.command("repeat")(repeat)
 
 
 @app.command("faults")
@@ -153,11 +150,8 @@ def one_cell(
         except JournalError as error:
             context.note(f"{row.fault} on {kernel} once more: {error}")
     made: list[Evidence] = []
-    for tests, planned, pm in (
-        (row.tests, planned_faults([row.fault]), row.pm),
-        (NEXT_TESTS, (), False),
-    ):
-        evidence = one_run(context, machine, candidate, kernel, tests, planned, pm=pm)
+    for tests, planned in ((row.tests, planned_faults([row.fault])), (NEXT_TESTS, ())):
+        evidence = one_run(context, machine, candidate, kernel, tests, planned)
         if evidence.judgement.verdict is RunVerdict.INTERRUPTED:
             return None
         made.append(evidence)
@@ -175,14 +169,12 @@ def one_run(
     kernel: str,
     tests: str,
     planned: tuple[Fault, ...],
-    *,
-    pm: bool,
 ) -> Evidence:
     """One boot with a part of the suite."""
     with live(context) as view:
         return perform(
             context,
-            Job(machine, candidate, kernel, ioctl_suite(tests, pm=pm), planned),
+            Job(machine, candidate, kernel, ioctl_suite(tests), planned),
             on_record=view.on_record,
             on_note=view.note,
         )
