@@ -38,14 +38,12 @@ class Row:
     """One fault as ``--fault`` takes it, the pytest -k expression, and the signs of which one must be seen.
 
     ``older``: a release as (major, minor) and the signs before it; no signs: it cannot be seen there.
-    ``pm``: the tests that put the device to sleep are needed.
     """
 
     fault: str
     tests: str
     signs: tuple[str, ...]
     older: tuple[tuple[int, int], tuple[str, ...]] | None = None
-    pm: bool = False
 
     @property
     def name(self) -> str:
@@ -82,11 +80,14 @@ ROWS: tuple[Row, ...] = (
     Row("smu-error", _PROBE, ("smu-failed",)),
     Row("smu-hang", _PROBE, ("smu-timeout",)),
     # The first time is during the probe.
-    Row("suspend-stuck:nth=2", "test_sleeps_when_idle", ("suspend",), pm=True),
-    Row("failed-suspend:nth=2", "test_sleeps_when_idle", ("suspend",), pm=True),
-    Row("failed-resume:nth=2", "test_sleeps_when_idle", ("resume",), pm=True),
+    Row("suspend-stuck:nth=2", "test_sleeps_when_idle", ("suspend",)),
+    Row("failed-suspend:nth=2", "test_sleeps_when_idle", ("suspend",)),
+    Row("failed-resume:nth=2", "test_sleeps_when_idle", ("resume",)),
     Row(f"lost-interrupt:message={_EXEC},nth=1", _ONE_COMMAND, ("tdr",), older=_LATE_TDR),
     Row(f"spurious-interrupt:message={_EXEC},times=100", _ONE_COMMAND, (NOTHING,)),
+    Row(f"interrupt-storm:message={_EXEC}", _ONE_COMMAND, (NOTHING,)),
+    Row(f"garbage:message={_EXEC},nth=1", _ONE_COMMAND, ("mbox-bad",)),
+    Row("garbage", _PROBE, ("mbox-bad", "fw-not-alive")),
     Row(f"ring-corruption:message={_EXEC},nth=1", _ONE_COMMAND, ("mbox-bad",)),
     Row("async-error", _ONE_COMMAND, ("async-error",)),
     # Behind the guest's memory: up to 7.0 the IOMMU lets every address through.

@@ -175,6 +175,20 @@ _KINDS: tuple[FaultKind, ...] = (
         Parameter("times", "integer", 1, "interrupts each time, at most 1000"),
     ),
     _kind(
+        "interrupt-storm",
+        "interrupts come without end from that message on",
+        "none",
+        _on("*", "after which message it begins"),
+        Parameter("ms", "number", 1.0, "milliseconds between two, at least 0.1"),
+        once=True,
+    ),
+    _kind(
+        "garbage",
+        "the answer is random bytes, header and all",
+        "mbox-bad, then tdr or mbox-timeout; fw-not-alive when the driver's first question is answered so",
+        _on("*"),
+    ),
+    _kind(
         "ring-corruption",
         "the answer ring's tail is set to nonsense",
         "mbox-bad or a mailbox warning",

@@ -19,6 +19,7 @@ from lab.npu.messages import MESSAGES, MessageKind, Scope, Status
 from lab.npu.timers import Timers
 from lab.npu.trace import Trace
 
+SHORTEST_PAUSE = 1e-4  # seconds between two interrupts of a storm
 PAYLOAD_SHOWN = 64  # bytes of a payload in the trace
 
 
@@ -132,6 +133,18 @@ class Firmware(ABC):
             for _ in range(spurious.integer("times")):
                 self.around.interrupt(vector)
 
+    def storm(self, name: str, vector: int) -> None:
+        """Begin to raise interrupts without end, when that is planned."""
+        planned = self.around.faults.strike("interrupt-storm", subject=name)
+        if planned:
+            self._blow(vector, max(SHORTEST_PAUSE, planned.number("ms") / 1000))
+
+    def _blow(self, vector: int, pause: float) -> None:
+        if self._alive:
+            self.around.interrupt(vector)
+            timers = self.around.timers
+            timers.call_at(timers.clock() + pause, lambda: self._blow(vector, pause))
+
     def doorbell(self, page: int) -> None:
         """User space wrote to a doorbell page, counted from the first; most generations have none."""
         self.around.trace.gap("unknown-register", doorbell=page)
@@ -207,6 +220,8 @@ class Firmware(ABC):
 
     def _spoilt(self, data: bytes, message: Message, name: str) -> bytes:
         faults = self.around.faults
+        if faults.strike("garbage", subject=name):
+            return self.around.random.randbytes(len(data))
         resized = faults.strike("wrong-size", subject=name)
         if resized:
             size = max(4, len(message.payload) + resized.integer("delta"))
@@ -259,3 +274,4 @@ class Firmware(ABC):
             payload=data[MESSAGE_HEADER.size :][:PAYLOAD_SHOWN].hex(),
         )
         self.spurious(name, channel.vector)
+        self.storm(name, channel.vector)

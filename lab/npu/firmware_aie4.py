@@ -206,6 +206,7 @@ class Aie4Firmware(Firmware):
         if not faults.strike("lost-interrupt", subject=name):
             self.around.interrupt(context.vector)
         self.spurious(name, context.vector)
+        self.storm(name, context.vector)
         return None
 
     def _work(self, packet: Packet) -> tuple[list[str], State]:

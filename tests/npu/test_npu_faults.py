@@ -233,6 +233,27 @@ def check_spurious_interrupt(serve: Serve) -> None:
     assert driver.client.interrupts(0) == 51
 
 
+def check_interrupt_storm(serve: Serve) -> None:
+    driver, management = lab_with(serve, "interrupt-storm:message=GET_FIRMWARE_VERSION,ms=0.1")
+    driver.client.interrupts(0)
+    management.send(VERSION, bytes(4))
+    assert management.answer() is not None
+    seen = 0
+    while seen < 200:  # and it still answers
+        time.sleep(0.02)
+        seen += driver.client.interrupts(0)
+    management.send(VERSION, bytes(4))
+    assert management.answer() is not None
+
+
+def check_garbage(serve: Serve) -> None:
+    driver, management = lab_with(serve, "garbage:message=GET_FIRMWARE_VERSION,nth=1")
+    management.send(VERSION, bytes(4))
+    with pytest.raises(AssertionError, match=r"size|ring|message"):
+        management.answer()  # nothing that the driver's rules take for a message
+    assert driver.mailbox(management.i2x_tail) > 16
+
+
 def check_ring_corruption(serve: Serve) -> None:
     driver, management = lab_with(serve, "ring-corruption:message=GET_FIRMWARE_VERSION,tail=0x7fff1")
     management.send(VERSION, bytes(4))
