@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tracker.applied import parse_applied
 from tracker.mail.body import linked_messages, split_patch, upstream_commit
 from tracker.mail.headers import parse_address, parse_date, read_head
-from tracker.mail.message import MAX_MAIL, parse_mail
+from tracker.mail.message import MAX_HTML, MAX_MAIL, parse_mail
 
 MailMaker = Callable[..., bytes]
 
@@ -168,6 +168,20 @@ def test_hostile_mails_cost_little(raw: bytes) -> None:
     assert mail.kind
     assert mail.diff is not None
     assert time.process_time() - start < 5.0
+
+
+def test_comments_in_comments_of_an_address_are_no_endless_ladder() -> None:
+    """Found by tests/mail_fuzz: the email package calls itself for each "(" inside a "("."""
+    mail = parse_mail(b"From: a (" + b"(" * 1500 + b" <a@b.org>\nSubject: [PATCH] x\n\nbody\n")
+    assert mail.head.author.email == "a@b.org"
+    assert parse_address("ada@x.org (Ada)").name == "Ada"
+
+
+def test_an_endless_page_of_html_is_cut_and_says_so() -> None:
+    """Found by tests/mail_fuzz: tags inside tags cost milliseconds a kilobyte."""
+    mail = parse_mail(b"From: a@b.org\nContent-Type: text/html\n\n" + b"x y " * 100_000)
+    assert MAX_HTML - 10 < len(mail.body) <= MAX_HTML
+    assert mail.corrupted == f"its HTML is longer than {MAX_HTML} characters and was cut"
 
 
 @given(st.binary(max_size=2000))

@@ -19,6 +19,7 @@ from tracker.text import REPLACEMENT, storable
 MAX_HEADERS = 256 * 1024
 MAX_VALUE = 32 * 1024
 MAX_REFERENCES = 200
+MAX_COMMENTS = 20  # "(...)" in an address that are read as comments
 
 # An RFC 2047 encoded word: "=?utf-8?q?Ma=C3=ADra?=", "=?UTF-8*en?B?...?=".
 _ENCODED = re.compile(r"=\?([\w.:-]{1,40})(?:\*[\w-]*)?\?([bBqQ])\?([^?\n]*)\?=")
@@ -128,7 +129,10 @@ def parse_address(value: str) -> Address:
         quoted, plain, address = found.groups()
         name = _QUOTED_PAIR.sub(r"\1", quoted) if quoted is not None else plain or ""
         return Address(decode_words(name).strip(), address.lower())
-    name, address = email.utils.parseaddr(value[:2000])
+    value = value[:2000]
+    if value.count("(") > MAX_COMMENTS:  # parseaddr calls itself for a comment in a comment, without a bound
+        value = value.replace("(", " ").replace(")", " ")
+    name, address = email.utils.parseaddr(value)
     if "@" not in address:
         return Address(decode_words(value).strip()[:200], "")
     return Address(decode_words(name).strip(), address.lower())

@@ -21,6 +21,7 @@ from tracker.text import storable
 
 MAX_MAIL = 16 * 1024 * 1024  # bytes; a larger mail is kept by its headers only
 MAX_BODY = 2 * 1024 * 1024  # characters of decoded text that are kept
+MAX_HTML = 256 * 1024  # characters of HTML that are read when a mail has no plain text
 MAX_PARTS = 200
 MAX_DEPTH = 8  # parts inside parts
 _TEXT_KINDS = frozenset(
@@ -157,7 +158,10 @@ def _decode_body(raw: bytes, head: Head, corrupted: list[str]) -> str:
     _collect(raw[head.body_start :], head.content_type, head.encoding, plain, html, corrupted, depth=0)
     if plain:
         return plain[0] if len(plain) == 1 else "\n".join(plain)
-    return _text_of_html("\n".join(html)) if html else ""
+    page = "\n".join(html)
+    if len(page) > MAX_HTML:
+        corrupted.append(f"its HTML is longer than {MAX_HTML} characters and was cut")
+    return _text_of_html(page[:MAX_HTML]) if page else ""
 
 
 def _collect(
@@ -240,4 +244,4 @@ def _to_text(payload: bytes, content_type: str) -> str:
 def _text_of_html(html: str) -> str:
     from bs4 import BeautifulSoup
 
-    return BeautifulSoup(html[:MAX_BODY], "lxml").get_text("\n")
+    return BeautifulSoup(html, "lxml").get_text("\n")

@@ -31,6 +31,7 @@ _GLUED = re.compile(r"^(patch|rfc|resend)(v\d{1,3}(?:\.\d{1,3})?)$", re.IGNORECA
 _PATCH_WORDS = frozenset({"patch", "patches", "patchset"})
 _PULL_WORDS = frozenset({"pull"})
 _MAX_SUBJECT = 2000
+_MAX_MARKS = 24  # brackets and "Re:" that are taken off the front of one subject
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def parse_subject(text: str) -> Subject:
     reply = patch = pull = explicit = False
     version, number, total, stable = "1", None, None, None
     tags: list[str] = []
-    while True:
+    for _ in range(_MAX_MARKS):
         found = _REPLY.match(rest) or _SUBSET.match(rest)
         if found is not None:
             reply = True  # "(subset)" is written by b4 ty, in replies only
@@ -153,7 +154,9 @@ def _bracket(text: str) -> tuple[str, str]:
     head, closed, tail = text[1:].partition("]")
     if closed:
         return head.replace("[", " "), tail.lstrip()
-    return "", text[1:].lstrip()
+    return "", text.lstrip(
+        "["
+    ).lstrip()  # nothing closes them: all at once, each by itself would take squares
 
 
 def _words(inside: str) -> list[str]:
