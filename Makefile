@@ -3,17 +3,18 @@
 #   make test                                       the test suite, real kernel boots included
 #   make check                                      the gate: format, lint, types, doors, tests
 #   make bench                                      the benchmarks
+#   make fuzz [SEED=1] [COUNT=1000000] [FROM=0]     mutated mails through the parser, in two processes
 MAIL ?=
 GIT ?=
 PYTHON ?= python3
 export PYTHON
 
-.PHONY: demo test check bench clean
+.PHONY: demo test check bench fuzz clean
 .DEFAULT_GOAL := help
 
 .PHONY: help
 help:
-	@sed -n '1,6s/^# \{0,1\}//p' Makefile
+	@sed -n '1,7s/^# \{0,1\}//p' Makefile
 
 demo:
 	@setup/tools.sh demo
@@ -34,6 +35,14 @@ bench:
 	@setup/tools.sh test
 	@setup/environment.sh dev
 	@for each in benchmarks/*.py; do echo "== $$each"; .venv/bin/python $$each || exit 1; done
+
+SEED ?= 1
+COUNT ?= 1000000
+FROM ?= 0
+fuzz:
+	@setup/environment.sh dev
+	@.venv/bin/python -m tests.mail_fuzz --growth
+	@.venv/bin/python -m tests.mail_fuzz --seed $(SEED) --count $(COUNT) --from $(FROM)
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
