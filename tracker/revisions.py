@@ -154,14 +154,23 @@ class _Index:
                 if same_person(older.mails[0], one.mails[0]) and _older_version(older, one):
                     offer(4, older, "cover title", 0.9, f"the cover letter has the same title as {older.key}")
         for patch in one.patches:
+            # Two people may mend the same line in the same way without knowing of each other.
             for older in self.by_hash.get(patch.diff_hash or "", ()):
-                if _older_version(older, one) or _taken_over(older, one):
+                ours = any(
+                    other.diff_hash == patch.diff_hash and same_person(other, patch)
+                    for other in older.patches
+                )
+                if ours and (_older_version(older, one) or _taken_over(older, one)):
                     offer(5, older, "same diff", 0.9, f"a patch changes the same lines as one of {older.key}")
             for older in self.by_files.get(tuple(sorted(patch.files)), ()) if patch.files else ():
                 best = max(
-                    (similarity(patch.lines, other.lines) for other in older.patches
-                     if sorted(other.files) == sorted(patch.files)), default=0.0,
-                )  # fmt: skip
+                    (
+                        similarity(patch.lines, other.lines)
+                        for other in older.patches
+                        if sorted(other.files) == sorted(patch.files) and same_person(other, patch)
+                    ),
+                    default=0.0,
+                )
                 if best >= SAME_LINES and _older_version(older, one):
                     offer(
                         6,
