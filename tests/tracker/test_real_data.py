@@ -14,21 +14,22 @@ from sqlalchemy import select
 from db.database import Database
 from db.mail_tables import Change, Message, Patch, Series
 from tracker import answers
-from tracker.applied import parse_applied
+from tracker.archive_study import read_archive
 from tracker.changes import Lineage, group_changes
 from tracker.git.commits import CommitFacts
-from tracker.mail.headers import parse_address, parse_date
+from tracker.mail.headers import parse_address
 from tracker.mail.mbox import MboxReader
 from tracker.mail.message import Mail, parse_mail
 from tracker.mail.patch_mail import patch_mail
 from tracker.mail.series import Series as MailSeries
 from tracker.mail.series import group_series
 from tracker.mail.subject import parse_subject, version_key
-from tracker.matching import Matching, Notice, match_commits
+from tracker.matching import match_commits
 from tracker.revisions import SeriesEdge, link_series
 from tracker.sample import SampleCommit, SampleFacts, load_facts, write_history
 from tracker.settings import DriverProfile, SourceSettings, TreeSettings
 from tracker.sync import sync
+from tracker.truth import pairs_of, read_pairs, score
 
 pytestmark = pytest.mark.real
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
@@ -156,90 +157,26 @@ def platform(pdx86: dict[str, Mail]) -> Platform:
     return series, edges, group_changes(series, edges)
 
 
-def judged(
-    found: dict[str, str], truth: list[dict[str, Any]], lineages: list[Lineage]
-) -> tuple[float, float]:
-    """(recall, precision) of commit -> change against the truth; every miss is printed with its cause."""
-    change_of = {patch.message_id: one.key for one in lineages for patch in one.patches}
-    right = wrong = 0
-    for pair in truth:
-        expected = change_of.get(pair["patch_mail"].strip("<>"))
-        got = found.get(pair["commit"])
-        if got is not None and got == expected:
-            right += 1
-        else:
-            wrong += got is not None
-            cause = "no rung gave a change" if got is None else f"another change: {got}"
-            print(f"miss: {pair['commit'][:12]} {pair['patch_subject']}: {cause}")  # noqa: T201 - shown by pytest -s
-    recall, precision = right / len(truth), right / max(1, right + wrong)
-    print(f"recall {recall:.3f}, precision {precision:.3f} of {len(truth)}")  # noqa: T201
-    return recall, precision
-
-
-def notices(mails: dict[str, Mail]) -> list[Notice]:
-    return [
-        Notice(m.message_id, m.head.date, m.head.parents, parse_applied(m.body))
-        for m in mails.values()
-        if m.kind == "applied"
-    ]
-
-
-def test_applied_mails_are_read_as_data(
-    pdx86: dict[str, Mail], truth: list[dict[str, Any]], platform: Platform
-) -> None:
-    series, _, lineages = platform
-    found = match_commits(lineages, series, [], notices(pdx86)).announced
-    recall, precision = judged(found, truth, lineages)
-    assert recall >= 0.97
-    assert precision >= 0.995
-
-
-def matched(commits: list[CommitFacts], platform: Platform) -> dict[str, str]:
-    series, _, lineages = platform
-    found: Matching = match_commits(lineages, series, commits, [])
-    return {match.sha: match.change for match in found.matches}
-
-
-def test_title_and_author_alone_find_the_change(truth: list[dict[str, Any]], platform: Platform) -> None:
-    """The truth's commits are known by id, title, author and day only: no link, no diff."""
-    commits = [
-        CommitFacts(
-            sha=pair["commit"], title=pair["title"], message=pair["title"],
-            author=parse_address(pair["patch_from"]), author_date=parse_date(pair["patch_date"]) or NOW,
-            commit_date=parse_date(pair["applied_date"]) or NOW, trailers=(), files=(), diff_hash=None,
-            patch_id=None, reverts=None, upstream=None, lines=(),
-        )
-        for pair in truth
-    ]  # fmt: skip
-    recall, precision = judged(matched(commits, platform), truth, platform[2])
-    assert recall >= 0.97
-    assert precision >= 0.995
-
-
-def test_lines_alone_find_the_change(
-    truth: list[dict[str, Any]], platform: Platform, pdx86: dict[str, Mail]
-) -> None:
-    """As if every maintainer had given new titles under his own name: only the diff of the true mail is left.
+def test_commits_are_led_back_to_their_mails(real_data: Path) -> None:
+    """By applied mails; by title and author alone; by the lines alone, as if everything else were renamed.
 
     The commits' own diffs are not at hand here, so the mail's diff stands for them: this shows that the hash
     leads back to one change among all of the list, not how often a maintainer edits a patch.
     """
-    commits = []
-    for pair in truth:
-        diff = pdx86[pair["patch_mail"].strip("<>")].diff
-        commits.append(
-            CommitFacts(
-                sha=pair["commit"], title=f"renamed {pair['commit']}", message="renamed",
-                author=parse_address("Maintainer <maintainer@example.org>"),
-                author_date=parse_date(pair["applied_date"]) or NOW,
-                commit_date=parse_date(pair["applied_date"]) or NOW, trailers=(), files=diff.paths,
-                diff_hash=diff.diff_hash, patch_id=diff.patch_id, reverts=None, upstream=None,
-                lines=tuple(sorted(diff.signature)),
-            )
-        )  # fmt: skip
-    recall, precision = judged(matched(commits, platform), truth, platform[2])
-    assert recall >= 0.97
-    assert precision >= 0.995
+    study = read_archive(real_data / "mails" / "pdx86-2025q4.mbox.gz")
+    pairs = read_pairs((real_data / "truth_pairs.jsonl").read_text("utf-8"))
+    series = group_series(study.patches)
+    lineages = group_changes(series, link_series(series))
+    scores = score(pairs, lineages, series, study.notices, study.kinds)
+    assert [one.way for one in scores] == ["applied mails", "title and author", "changed lines"]
+    for one in scores:
+        assert one.pairs > 140
+        assert one.recall >= 0.97, one.misses
+        assert one.precision >= 0.995, one.misses
+    own = {(pair.commit, pair.patch_mail) for pair in pairs_of(study.patches, study.notices)}
+    known = {(pair.commit, pair.patch_mail) for pair in pairs}
+    assert len(own & known) >= 140  # what is derived from the archive is what was collected by other means
+    assert not {commit for commit, _ in own - known} & {commit for commit, _ in known}
 
 
 def test_earlier_versions_in_the_archive_are_of_the_same_change(

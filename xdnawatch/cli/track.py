@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
-from rich.progress import Progress as Bar
-from rich.progress import TaskID
 from rich.table import Table
 from rich.text import Text
 
@@ -18,8 +15,9 @@ from tracker.answers import ChangeLine
 from tracker.cves.answers import cve_answers
 from tracker.sync import SyncReport, sync
 from tracker.twin.answers import twin_answer
-from xdnawatch.cli import forecast, track_around, track_more
+from xdnawatch.cli import forecast, track_around, track_more, track_study
 from xdnawatch.cli.context import AppContext, JsonFlag, current
+from xdnawatch.cli.progress import shown_progress
 from xdnawatch.errors import ExitCode, UsageError
 
 app = typer.Typer(
@@ -37,6 +35,7 @@ STATE_STYLE = {
     "reverted": "red", "changes-requested": "yellow", "dropped": "dim", "superseded": "dim",
 }  # fmt: skip
 forecast.register(app)
+track_study.register(app)
 
 
 @app.command("sync")
@@ -231,42 +230,6 @@ def change_table(lines: list[ChangeLine] | tuple[ChangeLine, ...]) -> Table:
             Text(line.title + ("  [sample]" if line.sample else "")),
         )
     return table
-
-
-class RichProgress:
-    """The tracker's progress on a terminal."""
-
-    def __init__(self, bar: Bar, here: AppContext) -> None:
-        self._bar = bar
-        self._here = here
-        self._task: TaskID | None = None
-
-    def start(self, what: str, total: int | None = None) -> None:
-        """A new bar."""
-        self._close()
-        self._task = self._bar.add_task(what.replace("[", "\\["), total=total)
-
-    def advance(self, count: int = 1) -> None:
-        """Move it on."""
-        if self._task is not None:
-            self._bar.advance(self._task, count)
-
-    def finish(self, text: str) -> None:
-        """Replace the bar by a line."""
-        self._close()
-        self._here.note(text)
-
-    def _close(self) -> None:
-        if self._task is not None:
-            self._bar.remove_task(self._task)
-            self._task = None
-
-
-@contextmanager
-def shown_progress(here: AppContext) -> Iterator[RichProgress]:
-    """A progress for `tracker.sync.sync`, on standard error."""
-    with here.progress() as bar:
-        yield RichProgress(bar, here)
 
 
 def _all_windows(here: AppContext, *, as_json: bool) -> None:
