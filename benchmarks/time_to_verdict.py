@@ -3,7 +3,9 @@
     python benchmarks/time_to_verdict.py --kernel 7.3.4 --machine virtual-npu4 --runs 3
 
 Downloads what is missing first (not counted). "start" is what passes before the run begins: the interpreter,
-imports, settings, database. The boot is split by the guest's own marks on the serial console.
+imports, settings, database. The boot is split by the guest's own marks on the serial console, the suite into
+the tests that let the device sleep ("pm") and the rest. "cell" is what has a budget of 30 s: boot, proof and the
+suite without those. The command round trip is what the guest's tests measured from submission to completion.
 """
 
 from __future__ import annotations
@@ -22,7 +24,8 @@ from typing import Any
 
 # "[    4.812345] xdnawatch-guest: init 4.81 7.3.4+deb13-amd64": the guest's first process speaks
 INIT = re.compile(r"xdnawatch-guest: init (\d+\.\d+)")
-PARTS = ("start", "prepare", "kernel", "shell", "prove", "suite", "collect", "total")
+PARTS = ("start", "prepare", "kernel", "shell", "prove", "suite", "pm", "collect", "total")
+ROUND_TRIPS = "test_commands.py::test_twenty_commands"
 
 
 def measure(kernel: str, machine: str, data: Path, tests: str | None) -> dict[str, Any]:
@@ -51,8 +54,18 @@ def measure(kernel: str, machine: str, data: Path, tests: str | None) -> dict[st
         "shell": spent["boot"] - prepare - kernel_seconds,
         "prove": spent.get("prove", 0.0),
         "suite": spent.get("suite", 0.0),
+        "pm": spent.get("pm", 0.0),
         "collect": spent.get("collect", 0.0),
         "total": total,
+        "cell": sum(spent.get(part, 0.0) for part in ("boot", "prove", "suite", "collect")),
+        "round_trip": next(
+            (
+                result["values"].get("median_milliseconds")
+                for result in facts["results"]
+                if result["test"] == ROUND_TRIPS
+            ),
+            None,
+        ),
     }
 
 
@@ -77,8 +90,13 @@ def main() -> None:
     for part in PARTS:
         values = [row[part] for row in rows]
         print(f"{part:<10}{statistics.median(values):>10.2f}{min(values):>8.2f}{max(values):>8.2f}")
+    cells = [row["cell"] for row in rows]
+    print(f"\na cell costs {statistics.median(cells):.1f} s (boot, proof, suite without pm, logs)")
+    trips = [row["round_trip"] for row in rows if row["round_trip"] is not None]
+    if trips:
+        print(f"a command's round trip is {statistics.median(trips):.1f} ms in the guest")
     per_test = statistics.median(row["suite"] / max(1, row["tests"]) for row in rows)
-    print(f"\na test costs {1000 * per_test:.0f} ms in the suite (its own work included)")
+    print(f"a test costs {1000 * per_test:.0f} ms in the suite (its own work included)")
 
 
 if __name__ == "__main__":
