@@ -4,8 +4,9 @@
 
 Downloads what is missing first (not counted). "start" is what passes before the run begins: the interpreter,
 imports, settings, database. The boot is split by the guest's own marks on the serial console, the suite into
-the tests that let the device sleep ("pm") and the rest. "cell" is what has a budget of 30 s: boot, proof and the
-suite without those. The command round trip is what the guest's tests measured from submission to completion.
+the tests that let the device sleep ("pm") and the rest. "cell" is what has a budget of 30 s: boot, proof and
+the suite without those. The command round trip is what the guest's tests measured from submission to
+completion.
 """
 
 from __future__ import annotations

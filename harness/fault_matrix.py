@@ -206,7 +206,8 @@ def page(
         f"{good} of {len(found)} cells are as they should be" + (f"; {left} were not run." if left else "."),
         "",
         "A cell: the outcome, the sign that showed (an id of the kernel-log signatures, or what the tests "
-        "saw), the run's verdict, and the seconds of both runs. *Tolerated*: the driver must cope, and did. "
+        "saw), the run's verdict, and the seconds of both runs; one clean run may stand for several faults "
+        "before it. *Tolerated*: the driver must cope, and did. "
         "Where a cell is not as it should be, the reason stands below.",
         "",
         "| fault | tests (`-k`) | " + " | ".join(f"kernel {kernel}" for kernel in kernels) + " |",

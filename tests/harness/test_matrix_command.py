@@ -14,7 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from harness.suite_stream import ShippedSuite
-from lab.machine import BootRequest, Session
+from lab.machine import BootError, BootRequest, Session
 from lab.packages.store import PackageStore
 from tests.harness.fakes import FakeMachine, candidate, fake_suite
 from xdnawatch.cli import app
@@ -29,6 +29,8 @@ class FaultyMachine(FakeMachine):
 
     planned: list[str] = field(default_factory=list)
     seen_by_kernel: bool = True
+    spoilt_by: str = ""  # after this fault the next run without one fails
+    spoilt: bool = False
 
     @contextmanager
     def boot(self, request: BootRequest) -> Iterator[Session]:
@@ -39,6 +41,10 @@ class FaultyMachine(FakeMachine):
         (request.folder / "device.jsonl").write_text(trace)
         quiet = [line for line in self.kernel_lines if line is not TDR]
         self.kernel_lines = quiet + ([TDR] if request.faults and self.seen_by_kernel else [])
+        self.spoilt |= any(fault.name == self.spoilt_by for fault in request.faults)
+        if self.spoilt and not request.faults:
+            self.spoilt = False
+            raise BootError("no-boot", "spoilt by what was before")
         with super().boot(request) as session:
             yield session
 
@@ -125,3 +131,20 @@ def test_a_fault_that_does_not_exist_is_a_usage_error(machine: FaultyMachine) ->
     done = CliRunner().invoke(app, ["matrix", "faults", "--kernel", "7.3.4", "--only", "hung-comand"])
     assert machine.boots == 0
     assert "hung-command" in str(done.exception)
+
+
+def test_one_clean_run_stands_for_the_faults_before_it(machine: FaultyMachine) -> None:
+    words = ("--kernel", "7.3.4", "--only", "hung-command", "--only", "drop", "--every", "5")
+    code, rows = matrix(*words)
+    assert (len(rows), {row["next_run"] for row in rows}) == (3, {rows[0]["next_run"]})
+    assert (machine.boots, len({row["run"] for row in rows})) == (4, 3)
+    assert matrix(*words) == (code, rows)
+    assert machine.boots == 4
+
+
+def test_a_clean_run_that_is_not_clean_is_tried_fault_by_fault(machine: FaultyMachine) -> None:
+    machine.spoilt_by = "drop"
+    _code, rows = matrix("--kernel", "7.3.4", "--only", "hung-command", "--only", "drop", "--every", "5")
+    clean = {(row["fault"].partition(":")[0], row["next_clean"]) for row in rows}
+    assert clean == {("drop", False), ("hung-command", True)}
+    assert machine.boots == 3 + 1 + 1 + 2, "and three that did not come up"

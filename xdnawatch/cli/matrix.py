@@ -45,6 +45,9 @@ def faults(
     only: Annotated[
         list[str] | None, typer.Option("--only", help="Only the faults of this name; repeatable.")
     ] = None,
+    every: Annotated[
+        int, typer.Option(min=1, max=100, help="One run without a fault after so many cells with one.")
+    ] = 1,
     again: Annotated[bool, typer.Option("--again", help="Run cells that are done already, too.")] = False,
     write: Annotated[
         Path | None, typer.Option("--write", help="Write the table of all finished cells as Markdown.")
@@ -53,8 +56,9 @@ def faults(
 ) -> None:
     """Run each fault with the tests that make it strike, then the machine once without it, and judge both.
 
-    Killed or stopped, the same command goes on where it was. Exit code 1: a fault was missed, misnamed or
-    not survived.
+    With --every N one clean run stands for the N faults before it; when it is not clean, each of them is run
+    again with one of its own. Killed or stopped, the same command goes on where it was. Exit code 1: a fault
+    was missed, misnamed or not survived.
     """
     context_of = current(context)
     bring_in(context_of)
@@ -67,11 +71,18 @@ def faults(
     known = {} if again else remembered(context_of)
     cells: list[Cell] = []
     for name, candidate in candidates.items():
+        place = Place(context_of, target, candidate, name)
+        pending: list[tuple[Row, Evidence]] = []
         for row in rows:
-            cell = one_cell(context_of, target, candidate, name, row, known)
-            if cell is None:
-                raise typer.Exit(ExitCode.INTERRUPTED)
-            cells.append(cell)
+            cell = known_cell(place, row, known)
+            if cell is not None:
+                cells.append(cell)
+                continue
+            pending.append((row, one_run(place, row.tests, planned_faults([row.fault]))))
+            if len(pending) == every:
+                cells += settle(place, pending)
+                pending = []
+        cells += settle(place, pending)
     if write is not None:
         write.write_text(report(context_of, target.name, candidates, write), "utf-8")
     if as_json:
@@ -135,49 +146,72 @@ def remember(context: AppContext, entry: Finished) -> None:
         os.close(handle)
 
 
-def one_cell(
-    context: AppContext, machine: Machine, candidate: Candidate, kernel: str, row: Row, known: Known
-) -> Cell | None:
-    """Judge a cell, after running it when no earlier runs decide it. None: interrupted."""
-    signs = row.signs_on(numbers_of(candidate.version))
+@dataclass(frozen=True)
+class Place:
+    """Where cells are run."""
+
+    context: AppContext
+    machine: Machine
+    candidate: Candidate
+    kernel: str
+
+
+def known_cell(place: Place, row: Row, known: Known) -> Cell | None:
+    """The cell that needs no run: it cannot be seen here, or earlier runs decide it. None: to be run."""
+    signs = row.signs_on(numbers_of(place.candidate.version))
     if not signs:
-        return invisible(row, kernel)
-    done = known.get((machine.name, kernel, row.fault, row.tests, MODEL_VERSION))
-    if done is not None:
-        try:
-            runs = [read_evidence(runs_folder(context) / name) for name in (done.run, done.next_run)]
-            return judge_cell(row, kernel, signs, runs[0], runs[1])
-        except JournalError as error:
-            context.note(f"{row.fault} on {kernel} once more: {error}")
-    made: list[Evidence] = []
-    for tests, planned in ((row.tests, planned_faults([row.fault])), (NEXT_TESTS, ())):
-        evidence = one_run(context, machine, candidate, kernel, tests, planned)
-        if evidence.judgement.verdict is RunVerdict.INTERRUPTED:
-            return None
-        made.append(evidence)
-    names = [evidence.journal.header.run for evidence in made]
-    remember(context, Finished(machine.name, kernel, row.fault, row.tests, MODEL_VERSION, names[0], names[1]))
-    cell = judge_cell(row, kernel, signs, made[0], made[1])
-    context.note(f"{row.fault} on {kernel}: {cell.outcome}{'' if cell.good else ' (!)'}")
-    return cell
+        return invisible(row, place.kernel)
+    done = known.get((place.machine.name, place.kernel, row.fault, row.tests, MODEL_VERSION))
+    if done is None:
+        return None
+    try:
+        runs = [read_evidence(runs_folder(place.context) / name) for name in (done.run, done.next_run)]
+    except JournalError as error:
+        place.context.note(f"{row.fault} on {place.kernel} once more: {error}")
+        return None
+    return judge_cell(row, place.kernel, signs, runs[0], runs[1])
 
 
-def one_run(
-    context: AppContext,
-    machine: Machine,
-    candidate: Candidate,
-    kernel: str,
-    tests: str,
-    planned: tuple[Fault, ...],
-) -> Evidence:
-    """One boot with a part of the suite."""
-    with live(context) as view:
-        return perform(
-            context,
-            Job(machine, candidate, kernel, ioctl_suite(tests), planned),
+def settle(place: Place, pending: Sequence[tuple[Row, Evidence]]) -> list[Cell]:
+    """Run the machine without a fault, once for all of ``pending``, and judge and remember each.
+
+    A run that is not clean does not say which of them spoilt it: then each is run again with its own.
+    """
+    if not pending:
+        return []
+    after = one_run(place, NEXT_TESTS, ())
+    if after.judgement.verdict is not RunVerdict.PASS and len(pending) > 1:
+        place.context.note(f"{after.judgement.reason}; each of the {len(pending)} faults once more")
+        again: list[Cell] = []
+        for row, _before in pending:
+            again += settle(place, [(row, one_run(place, row.tests, planned_faults([row.fault])))])
+        return again
+    cells = []
+    for row, fault in pending:
+        names = [evidence.journal.header.run for evidence in (fault, after)]
+        entry = Finished(
+            place.machine.name, place.kernel, row.fault, row.tests, MODEL_VERSION, names[0], names[1]
+        )
+        remember(place.context, entry)
+        signs = row.signs_on(numbers_of(place.candidate.version))
+        cell = judge_cell(row, place.kernel, signs, fault, after)
+        place.context.note(f"{row.fault} on {place.kernel}: {cell.outcome}{'' if cell.good else ' (!)'}")
+        cells.append(cell)
+    return cells
+
+
+def one_run(place: Place, tests: str, planned: tuple[Fault, ...]) -> Evidence:
+    """One boot with a part of the suite; the command ends when the user ends it."""
+    with live(place.context) as view:
+        evidence = perform(
+            place.context,
+            Job(place.machine, place.candidate, place.kernel, ioctl_suite(tests), planned),
             on_record=view.on_record,
             on_note=view.note,
         )
+    if evidence.judgement.verdict is RunVerdict.INTERRUPTED:
+        raise typer.Exit(ExitCode.INTERRUPTED)
+    return evidence
 
 
 def report(context: AppContext, machine: str, kernels: dict[str, Candidate], path: Path) -> str:
