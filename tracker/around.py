@@ -1,4 +1,4 @@
-"""What surrounds the changes, derived at the end of a sync: CVE records, firmware. Calls only."""
+"""What surrounds the changes, derived at the end of a sync: CVE records, firmware, user space. Calls only."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from datetime import datetime
 from db.database import Database
 from tracker.cves.answers import derive_checks
 from tracker.firmware.answers import derive_needs
+from tracker.userspace.answers import derive_fits
 
 
 def derive_around(database: Database, now: datetime) -> None:
@@ -14,3 +15,4 @@ def derive_around(database: Database, now: datetime) -> None:
     derive_checks(database, now)
     with database.engine.begin() as connection:
         derive_needs(connection)
+        derive_fits(connection)

@@ -23,6 +23,7 @@ from tracker.ingest_git import ingest_git, note_tree_problem
 from tracker.ingest_mail import ingest_mail, note_problem
 from tracker.progress import Progress, Silent
 from tracker.settings import DriverProfile, SourceSettings, TreeSettings
+from tracker.userspace.ingest import ingest_userspace, resolve_pins
 
 
 @dataclass(frozen=True)
@@ -86,11 +87,13 @@ def sync(
     """
     shown = progress or Silent()
     reports: list[SourceReport] = []
+    followed = list(trees)
     with database.writer("track sync"):
         for source in sources:
             reports.append(_one_source(database, source, profile, clones, shown))
-        for tree in trees:
+        for tree in followed:
             reports.append(_one_tree(database, tree, profile, clones, shown))
+        resolve_pins(database, followed, clones)
         shown.start("changes and windows")
         derived = derive_answers(database, profile, now or utc_now())
         shown.finish(f"{derived.changes} changes, {derived.matches} matched to commits")
@@ -135,6 +138,10 @@ def _one_tree(
             steps = ingest_firmware(database, tree, clones, progress)
             progress.finish(f"{tree.name}: {steps.commits} steps in the history of the firmware")
             return SourceReport(tree.name, "git", steps.commits, steps.new)
+        if tree.role == "userspace":
+            releases = ingest_userspace(database, tree, clones, progress)
+            progress.finish(f"{tree.name}: {releases.commits} releases of user space, {releases.new} new")
+            return SourceReport(tree.name, "git", releases.commits, releases.new)
         count = ingest_git(database, tree, profile, clones, progress)
         progress.finish(f"{tree.name}: {count.commits} commits of the driver, {count.new} new")
         return SourceReport(tree.name, "git", count.commits, count.new)

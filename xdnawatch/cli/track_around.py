@@ -16,6 +16,7 @@ from tracker.firmware.answers import firmware_answer
 from tracker.firmware.needs import VERDICTS
 from tracker.twin.answers import TwinAnswer, twin_answer
 from tracker.twin.pairs import STATUSES
+from tracker.userspace.answers import userspace_answer
 from xdnawatch.cli.context import AppContext, JsonFlag, current
 from xdnawatch.errors import UsageError
 
@@ -37,6 +38,7 @@ def register(app: typer.Typer) -> None:
     app.command("cve")(cve_command)
     app.command("twin")(twin_command)
     app.command("firmware")(firmware_command)
+    app.command("userspace")(userspace_command)
 
 
 def cve_command(
@@ -204,6 +206,58 @@ def firmware_command(
             Text(one.why, style="dim"),
         )
     here.out.print(table)
+
+
+def userspace_command(
+    context: typer.Context,
+    name: Annotated[
+        str | None, typer.Argument(help="Part of a tree's or release's name, as 1.9. Without it: all.")
+    ] = None,
+    kernel: Annotated[str | None, typer.Option(help="Only the fit with this kernel release, as 7.1.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most so many releases.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Show the releases of user space (XRT, amd/xdna-driver): what they pin and which kernels they fit.
+
+    They are the tags and version branches of [[tree]] entries with role "userspace". A kernel "lacks" the
+    names of its interface that the release's shim uses and the kernel does not answer; the shim may do
+    without some of them.
+
+    [bold]Example[/bold]: xdnawatch track userspace 1.9 --kernel 7.1
+    """
+    here = current(context)
+    found = userspace_answer(here.database, name, kernel=kernel)[:limit]
+    if as_json:
+        here.emit([one.to_json() for one in found])
+        return
+    if not found:
+        here.note('no such release; add a [[tree]] with role = "userspace" and run `track sync`')
+    table = _table(
+        "date", "tree", "release", "version", "driver", "pins", "kernels",
+        whole=("date", "tree", "release", "version", "driver"),
+    )  # fmt: skip
+    for one in found:
+        pins = ", ".join(
+            f"{pin['path']} {str(pin['commit'])[:12]} ({pin.get('release') or 'no release'})"
+            for pin in one.pins
+            if "tree" in pin or "/" not in pin["path"]
+        )
+        whole = [fit.kernel for fit in one.fits if fit.verdict == "whole"]
+        lacks = [f"{fit.kernel} lacks {len(fit.lacks)}" for fit in one.fits if fit.verdict == "lacks"]
+        table.add_row(
+            f"{one.date:%Y-%m-%d}" if one.date else "-",
+            Text(one.tree),
+            Text(one.name),
+            Text(one.version or "-"),
+            Text(one.driver_version or "-"),
+            Text(pins or "-", style="dim"),
+            Text("; ".join(filter(None, (", ".join(whole), ", ".join(lacks)))) or "-"),
+        )
+    here.out.print(table)
+    for one in found if name is not None else ():
+        for fit in one.fits:
+            if fit.lacks:
+                here.out.print(Text(f"{one.name} on {fit.kernel}: {', '.join(fit.lacks)}", style="yellow"))
 
 
 def print_twins(here: AppContext, found: TwinAnswer) -> None:
