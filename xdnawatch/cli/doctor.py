@@ -15,7 +15,7 @@ from rich.markup import escape
 
 from harness.doctor import Checkup, examine
 from harness.doctor_facts import Check, State
-from harness.kernels.debian import stock_kernel
+from harness.kernels.named import named_kernel
 from lab.inventory import resolve
 from lab.machine import BootRequest, Candidate, Fault, Machine, Session
 from lab.physical.local import LocalMachine
@@ -44,7 +44,8 @@ def doctor_command(
     ] = None,
     machine: Annotated[str | None, typer.Option("--machine", "-m", help="The same, as for `run`.")] = None,
     version: Annotated[
-        str | None, typer.Option("--kernel", help="The kernel for a virtual machine to boot, e.g. 7.3.4.")
+        str | None,
+        typer.Option("--kernel", help="The kernel for a virtual machine to boot: 7.3.4, or a path."),
     ] = None,
     fault: Annotated[
         list[str] | None,
@@ -84,7 +85,7 @@ def session(app: AppContext, name: str, version: str | None, faults: tuple[Fault
                     raise UsageError(
                         f"{target.name} boots what it is given: name a kernel, e.g. --kernel 7.3.4"
                     )
-                candidate = stock_kernel(store, version)
+                candidate = named_kernel(store, version)
     if candidate is None and (version is not None or faults):
         raise UsageError(f"{target.name} is looked at as it runs: leave out --kernel and --fault")
     with TemporaryDirectory(prefix="xdnawatch-") as folder:
@@ -103,11 +104,13 @@ def show(app: AppContext, checkup: Checkup) -> None:
     for check in checkup.checks:
         if check.state is State.WARN:
             app.out.print(f"[yellow]{check.id}[/]: {escape(check.next_step)}", soft_wrap=True)
-    for check in checkup.checks:
-        if check.state is State.BAD:
-            app.out.print(_sentence(check), soft_wrap=True)
+    bad = [check for check in checkup.checks if check.state is State.BAD]
+    for check in bad:
+        app.out.print(_sentence(check), soft_wrap=True)
     if checkup.cause is None:
         app.out.print("[green]the NPU can be used here[/]")
+    elif len(bad) > 1:
+        app.out.print(f"mend {checkup.cause.id} first: the others may follow from it")
 
 
 def _sentence(check: Check) -> str:

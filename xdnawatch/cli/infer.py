@@ -12,7 +12,7 @@ from rich.table import Table
 
 from db.metrics import facts_in, metrics_in
 from harness.inference import InferenceOptions, InferenceSuite, PyxrtKernel, Recipe
-from harness.kernels.debian import stock_kernel
+from harness.kernels.named import named_kernel
 from harness.results import CaseResult, headline
 from harness.store import run_facts
 from harness.suite.contract import ENVIRONMENT_PREFIX
@@ -87,7 +87,7 @@ def infer(
     )
     with open_store(app) as store:
         target = resolve(machine, with_layer(app.settings.machine), store)
-        candidate = _candidate(target, version, lambda wanted: stock_kernel(store, wanted))
+        candidate = _candidate(target, version, lambda wanted: named_kernel(store, wanted))
     job = Job(
         target,
         candidate,

@@ -26,13 +26,15 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from harness.kernels.debian import stock_kernel
+from harness.kernels.named import named_kernel
 from lab.inventory import known_machines, resolve
 from lab.machine import BootRequest, Candidate, Fault
 from lab.packages.store import PackageStore
 from lab.shell import SshShell
 from lab.virtual.extras import LAYERS, layer, layer_image
 from lab.virtual.guest import GuestImage, guest_image
-from lab.virtual.kernels import available, cached_kernels, kernel
+from lab.virtual.kernels import available, cached_kernels
 from lab.virtual.modules import modules_archive
 from lab.virtual.qemu_install import Qemu, find_qemu
 from xdnawatch.cli.context import AppContext, JsonFlag, current
@@ -45,7 +47,7 @@ DEFAULT_KERNELS = ("7.0.13", "7.3.4")
 
 KernelOption = Annotated[
     list[str] | None,
-    typer.Option("--kernel", "-k", help="A Debian kernel's version, e.g. 7.3.4; repeatable."),
+    typer.Option("--kernel", "-k", help="A Debian kernel's version, e.g. 7.3.4 or 7.3-rc7; repeatable."),
 ]
 ExperimentalFlag = Annotated[bool, typer.Option("--experimental", help="Also look into Debian experimental.")]
 
@@ -126,7 +128,7 @@ def prepare(
     session.note(f"guest image {image.digest}: {image.base}")
     candidates = []
     for version in versions:
-        candidate = kernel(store, version, experimental=experimental)
+        candidate = stock_kernel(store, version, experimental=experimental)
         modules_archive(store, candidate)
         session.note(f"kernel {candidate.version}: {candidate.modules}{_unchecked(candidate)}")
         candidates.append(candidate)
@@ -211,7 +213,8 @@ def shell(
     context: typer.Context,
     machine: Annotated[str, typer.Argument(help="A machine's name, or user@host.")],
     version: Annotated[
-        str | None, typer.Option("--kernel", "-k", help="The kernel to boot (virtual machines).")
+        str | None,
+        typer.Option("--kernel", "-k", help="The kernel to boot: a version, or a path (virtual machines)."),
     ] = None,
     fault: Annotated[
         list[str] | None, typer.Option("--fault", help="A fault for the virtual NPU: NAME[:key=value,...].")
@@ -224,7 +227,7 @@ def shell(
         target = resolve(machine, session.settings.machine, store)
         candidate = None
         if target.boots_candidates:
-            candidate = kernel(store, version or DEFAULT_KERNELS[-1])
+            candidate = named_kernel(store, version or DEFAULT_KERNELS[-1])
         elif version is not None:
             raise UsageError(f"{target.name} runs what it runs: leave out --kernel")
     with tempfile.TemporaryDirectory(prefix="xdnw-shell-") as folder:

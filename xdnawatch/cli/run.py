@@ -26,7 +26,7 @@ from harness.journal import (
     SuiteEvent,
     Trouble,
 )
-from harness.kernels.debian import stock_kernel
+from harness.kernels.named import named_kernel
 from harness.results import headline, phases
 from harness.store import counts, run_facts
 from harness.suite_stream import ioctl_suite
@@ -77,7 +77,11 @@ def run_command(
     ] = DEFAULT_MACHINE,
     version: Annotated[
         str | None,
-        typer.Option("--kernel", help="The kernel to boot, e.g. 7.3.4. A real machine runs what it runs."),
+        typer.Option(
+            "--kernel",
+            help="The kernel to boot: a Debian version (7.3.4, 7.3-rc7), or the path of a bzImage or of a "
+            "folder with one and its modules. A real machine runs what it runs.",
+        ),
     ] = None,
     select_expression: Annotated[
         str | None, typer.Option("--tests", "-k", help="Only tests that match this pytest -k expression.")
@@ -122,7 +126,7 @@ def run_command(
                     f"{target.name} boots what it is given: name a kernel, e.g. --kernel 7.3.4 "
                     "(`xdnawatch lab kernels` lists them)"
                 )
-            candidate = stock_kernel(store, version)
+            candidate = named_kernel(store, version)
         elif version is not None:
             raise UsageError(f"{target.name} is judged on the kernel it runs now: leave out --kernel")
     suite = ioctl_suite(
