@@ -88,6 +88,7 @@ class RunOptions:
     silence: float = 60.0  # no event from the suite: no test may take longer
     answer: float = 15.0  # a machine that may have died, to say anything at all
     resumes: int = 3  # boots after the first, for the tests that remain
+    watchdog_reset: int = 60  # until a machine that hangs is reset by its armed watchdog
     watchdog: bool = True  # arm a hardware watchdog around the suite where there is one and we are root
     stuck: int = 3  # tests that may hang in one boot before the rest is given up
 
@@ -258,7 +259,9 @@ class _Run:
         if not self.watchdog_wanted:
             yield
             return
-        watchdog = Watchdog(session.shell, f"{root}-watchdog", longest=self.options.suite)
+        watchdog = Watchdog(
+            session.shell, f"{root}-watchdog", longest=self.options.suite, reset=self.options.watchdog_reset
+        )
         armed, said = watchdog.arm()
         self.journal.append(WatchdogRecord(boot=boot, armed=armed, detail=said))
         try:
@@ -367,6 +370,8 @@ class _Run:
         self.stream.give_up_running()
         self.reachable = False
         state = "it still runs but does not answer" if session.alive() else "it went down"
+        if "WATCHDOG" in session.boot_facts().get("events", ""):
+            state = "its watchdog reset it"
         self.journal.append(
             MachineLost(boot=boot, message=clean(f"the machine stopped answering ({message}; {state})", 1000))
         )

@@ -19,6 +19,7 @@ from lab.machine import LabError, Shell
 FILE = "watchdog_keeper.py"
 ARM_TIMEOUT = 10.0  # seconds until the machine says whether it is armed
 STOP_TIMEOUT = 10.0  # seconds until it is disarmed
+DEVICE = ("/dev/watchdog", "/sys/class/watchdog/watchdog0")
 SILENCE = 60.0  # seconds without a feeding until the stream counts as lost
 
 
@@ -31,13 +32,17 @@ def wanted(report: Mapping[str, Any]) -> bool:
 class Watchdog:
     """One arming, from ``arm`` to ``disarm``."""
 
-    def __init__(self, shell: Shell, folder: str, *, longest: float, keeper: tuple[str, ...] = ()) -> None:
-        """``folder``: a path of our own on the machine; ``keeper``: further words for watchdog_keeper."""
+    def __init__(
+        self, shell: Shell, folder: str, *, longest: float, reset: int = 60, keeper: tuple[str, ...] = DEVICE
+    ) -> None:
+        """``folder``: a path of our own on the machine; ``reset``: seconds until a machine that hangs resets
+        itself; ``keeper``: the device and its folder in sysfs.
+        """
         self._shell = shell
         self._folder = folder
         self._stop_file = f"{folder}/watchdog.stop"
         self._longest = longest
-        self._keeper = keeper
+        self._keeper = (*keeper, str(reset))
         self._said = threading.Event()
         self._first = ""
         self._thread = threading.Thread(target=self._stream, name="watchdog", daemon=True)

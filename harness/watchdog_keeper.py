@@ -1,11 +1,11 @@
 """Keeps a hardware watchdog fed. This file runs ON the machine: standard library only, Python >= 3.8.
 
-    watchdog_keeper.py STOP_FILE SECONDS [DEVICE [SYSFS]]
+    watchdog_keeper.py STOP_FILE SECONDS [DEVICE [SYSFS [RESET]]]
 
 Feeds DEVICE until STOP_FILE appears, SECONDS are over, a signal comes or nobody reads its output any more
-(the harness was killed), and disarms it then: only a machine that hangs is reset. A watchdog that could not
-be disarmed (nowayout), or that somebody else feeds, is left alone. Prints one line at once: "armed ..." or
-"refused ...", and "." for each feeding.
+(the harness was killed), and disarms it then: only a machine that hangs is reset, RESET seconds after its
+last feeding. A watchdog that could not be disarmed (nowayout), or that somebody else feeds, is left alone.
+Prints one line at once: "armed ..." or "refused ...", and "." for each feeding.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 SET_TIMEOUT = 0xC0045706  # WDIOC_SETTIMEOUT, include/uapi/linux/watchdog.h
-TIMEOUT = 60  # seconds without food until the machine is reset
+RESET = "60"  # seconds without food until the machine is reset
 FEED_EVERY = 2.0  # seconds
 DISARM = b"V"  # Documentation/watchdog/watchdog-api.rst: the magic close
 
@@ -44,7 +44,7 @@ def say(text: str) -> None:
     sys.stdout.flush()
 
 
-def keep(stop: Path, seconds: float, device: str, sysfs: Path) -> str:
+def keep(stop: Path, seconds: float, device: str, sysfs: Path, reset: int) -> str:
     """Feed until it is time to stop; the last line to print."""
     try:
         nowayout = (sysfs / "nowayout").read_text().strip()
@@ -58,7 +58,7 @@ def keep(stop: Path, seconds: float, device: str, sysfs: Path) -> str:
         return f"refused: {error.strerror}"
     try:
         with contextlib.suppress(OSError):  # some know one timeout only
-            fcntl.ioctl(descriptor, SET_TIMEOUT, struct.pack("i", TIMEOUT))
+            fcntl.ioctl(descriptor, SET_TIMEOUT, struct.pack("i", reset))
         identity = (sysfs / "identity").read_text().strip() if (sysfs / "identity").exists() else device
         say(f"armed: {identity[:80]}")
         deadline = time.monotonic() + seconds
@@ -79,6 +79,6 @@ def keep(stop: Path, seconds: float, device: str, sysfs: Path) -> str:
 if __name__ == "__main__":
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
         signal.signal(number, end)
-    words = [*sys.argv[1:], *("/dev/watchdog", "/sys/class/watchdog/watchdog0")[len(sys.argv) - 3 :]]
+    words = [*sys.argv[1:], *("/dev/watchdog", "/sys/class/watchdog/watchdog0", RESET)[len(sys.argv) - 3 :]]
     with contextlib.suppress(BrokenPipeError):
-        say(keep(Path(words[0]), float(words[1]), words[2], Path(words[3])))
+        say(keep(Path(words[0]), float(words[1]), words[2], Path(words[3]), int(words[4])))

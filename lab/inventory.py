@@ -13,6 +13,7 @@ from lab.packages.store import PackageStore
 from lab.physical.ssh import SshMachine
 from lab.virtual.extras import LAYERS
 from lab.virtual.machine import GENERATIONS, VirtualMachine
+from lab.virtual.watchdogs import CARDS
 
 #: ``me@minipc``, ``root@10.0.0.7``; anything else must be listed, so that a typo is not looked up as a host.
 DESTINATION = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9_.-]*@[A-Za-z0-9\[][A-Za-z0-9.:\[\]%_-]*$")
@@ -35,6 +36,7 @@ class MachineSettings(BaseModel):
     protocol: str | None = None  # of the virtual firmware: "6.24"; default: the generation's own
     append: str = ""  # more kernel parameters for a virtual machine
     layers: tuple[str, ...] = ()  # optional parts of a virtual machine's guest: "xrt" (lab.virtual.extras)
+    watchdog: str | None = None  # a virtual machine's hardware watchdog: "i6300esb" or "itco"
     ssh: str | None = None  # "me@minipc" or a Host of the user's ssh configuration
     port: int | None = Field(default=None, ge=1, le=65535)
     identity: Path | None = None  # a private key; default: what ssh itself would use
@@ -68,9 +70,12 @@ class MachineSettings(BaseModel):
         unknown = sorted(set(self.layers) - set(LAYERS))
         if unknown:
             raise ValueError(f"layers: no guest layer {unknown[0]!r}; there are {', '.join(LAYERS)}")
-        if self.ssh is not None and (self.protocol or self.append or self.layers):
+        if self.watchdog is not None and self.watchdog not in CARDS:
+            raise ValueError(f"watchdog = {self.watchdog!r}: there are {', '.join(CARDS)}")
+        if self.ssh is not None and (self.protocol or self.append or self.layers or self.watchdog):
             raise ValueError(
-                f"machine {self.name!r} is real: protocol, append and layers are for virtual machines"
+                f"machine {self.name!r} is real: "
+                "protocol, append, layers and watchdog are for virtual machines"
             )
         if self.ssh is not None and (self.ssh.startswith("-") or not self.ssh.strip()):
             raise ValueError(f"ssh = {self.ssh!r} is no destination like me@minipc")
@@ -113,6 +118,7 @@ def _machine(settings: MachineSettings, store: PackageStore) -> Machine:
             protocol=settings.protocol,
             append=settings.append,
             layers=settings.layers,
+            watchdog=settings.watchdog,
         )
     assert settings.ssh is not None, "the validator saw to it"
     return SshMachine(

@@ -138,7 +138,7 @@ _KINDS: tuple[FaultKind, ...] = (
     _kind(
         "unsupported-protocol",
         "the firmware announces a protocol version no driver takes",
-        "fw-not-alive and -95 (since 7.0), fw-proto (before)",
+        "fw-proto-refused (since 7.0), fw-proto (before)",
         Parameter("protocol", "protocol", "9.0", "major.minor"),
     ),
     _kind(

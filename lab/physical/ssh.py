@@ -41,7 +41,7 @@ class SshMachine:
             options += ["-p", str(port)]
         if identity is not None:
             options += ["-i", str(identity), "-o", "IdentitiesOnly=yes"]
-        self._options = tuple(options)
+        self._options: tuple[str, ...] = tuple(options)
 
     @contextmanager
     def boot(self, request: BootRequest) -> Iterator[Session]:

@@ -14,12 +14,17 @@ mount -t tracefs tracefs /sys/kernel/tracing 2>/dev/null
 echo "xdnawatch-guest: init $(cut -d' ' -f1 /proc/uptime) $(uname -r)" >/dev/kmsg
 hostname xdnawatch-guest
 modprobe virtio_net
+# Further modules that the lab asked for (lab.virtual.hardware), before anything that may hang.
+for word in $(cat /proc/cmdline); do
+  case $word in xdnawatch.modules=*) for name in $(echo "${word#*=}" | tr , ' '); do modprobe "$name"; done ;; esac
+done
 ip link set lo up
 ip link set eth0 up && ip addr add 10.0.2.15/24 dev eth0
 dropbear -F -E -s 2>/dev/console &
 echo "xdnawatch-guest: network $(cut -d' ' -f1 /proc/uptime)" >/dev/kmsg
-# Real systems give the node to the render group by a udev rule; here a watcher does, also after a reload.
-node() { chgrp render /dev/accel/accel* /dev/dri/renderD* 2>/dev/null; chmod 0660 /dev/accel/accel* /dev/dri/renderD* 2>/dev/null; }
+# Real systems give the node to the render group by a udev rule; here a watcher does, also after a reload. A
+# machine that is broken on purpose keeps other rights (harness.breakage).
+node() { [ -e /run/xdnawatch-nodes-kept ] && return; chgrp render /dev/accel/accel* /dev/dri/renderD* 2>/dev/null; chmod 0660 /dev/accel/accel* /dev/dri/renderD* 2>/dev/null; }
 modprobe amdxdna
 echo "xdnawatch-guest: modprobe amdxdna status $? $(cut -d' ' -f1 /proc/uptime)" >/dev/kmsg
 node

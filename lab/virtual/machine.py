@@ -15,7 +15,7 @@ from lab.leash import LeashedProcess
 from lab.machine import BootRequest, Candidate, LabError, Session, Shell, ShellLostError, ShellTimeoutError
 from lab.packages.store import PackageStore
 from lab.shell import SshShell, SshTarget
-from lab.virtual import extras, guest, qemu
+from lab.virtual import extras, guest, qemu, watchdogs
 from lab.virtual.accelerator import choose_accelerator
 from lab.virtual.device import VirtualDevice
 from lab.virtual.fair_clock import FairClock
@@ -33,6 +33,8 @@ POLL = 0.1  # seconds between looks at a guest that boots
 ENDING = 1.0  # seconds between the loss of a connection and the end of QEMU that caused it
 BANNER_TIMEOUT = 5.0  # seconds for "SSH-"; QEMU's network accepts a connection before the guest listens
 DRIVER_TIMEOUT = 30.0  # seconds for modprobe amdxdna; a driver that hangs still gives a session
+# Words for ssh: a guest that waits for its turn on this host is not gone; one that died takes QEMU with it.
+PATIENCE = ("-o", "ServerAliveCountMax=24")
 NONCE = re.compile(r"^[A-Za-z0-9_.-]{1,64}$")
 READY_SCRIPT = "while ! [ -e /run/xdnawatch-ready ]; do sleep 0.05; done"
 
@@ -53,6 +55,7 @@ class VirtualMachine:
         protocol: str | None = None,
         append: str = "",
         layers: Sequence[str] = (),
+        watchdog: str | None = None,
     ) -> None:
         if generation not in GENERATIONS:
             raise LabError(f"no virtual NPU {generation!r}; there are {', '.join(GENERATIONS)}")
@@ -63,6 +66,7 @@ class VirtualMachine:
         self._protocol = protocol
         self._append = append
         self._layers = tuple(extras.layer(name) for name in layers)
+        self._watchdog = watchdogs.card(watchdog) if watchdog is not None else None
 
     @contextmanager
     def boot(self, request: BootRequest) -> Iterator[Session]:
@@ -88,12 +92,14 @@ class VirtualMachine:
         program = find_qemu(self._store)
         image = guest.guest_image(self._store)
         initramfs = work / "initramfs"
-        guest.write_initramfs(image.base, modules_archive(self._store, candidate), initramfs)
+        card = self._watchdog
+        further = card.modules if card else ()
+        guest.write_initramfs(image.base, modules_archive(self._store, candidate, further), initramfs)
         layers = [extras.layer_image(self._store, layer) for layer in self._layers]
         extras.append_archives(initramfs, [layer.archive for layer in layers])
         iommu = iommu_mode(numbers_of(candidate.version))
         accelerator = choose_accelerator(self._store.cache, program, candidate, initramfs)
-        line = command_line(iommu, request.nonce, self._append)
+        line = command_line(iommu, request.nonce, self._append, further)
         logs = {
             name: request.folder / name for name in ("serial.log", "device.jsonl", "qemu.log", "device.log")
         }
@@ -106,8 +112,9 @@ class VirtualMachine:
         stack.callback(device.end)
         kernel = boot_image(candidate.vmlinuz, work / "vmlinux")
         layout = qemu.VmLayout(
-            kernel, initramfs, line, logs["serial.log"], work / "qmp", work / "npu.sock", iommu
-        )
+            kernel, initramfs, line, logs["serial.log"], work / "qmp", work / "npu.sock", iommu,
+            card.arguments if card else (),
+        )  # fmt: skip
         prepared = time.monotonic()
         request.progress(f"booting {candidate.release} on {self.name} ({accelerator.name})")
         process = qemu.start(program, qemu.command(program, accelerator, layout), logs["qemu.log"])
@@ -121,7 +128,9 @@ class VirtualMachine:
                 missing_ok=True
             )  # QEMU has read them before it answers; they need not outlive a kill -9
         boot.wait_banner(port)
-        shell = stack.enter_context(guest_shell(work, port, image.keys, request.timeouts.connect, clock))
+        config = guest_ssh_config(work, port, image.keys)
+        target = SshTarget("root@guest", ("-F", str(config), *PATIENCE), request.timeouts.connect)
+        shell = stack.enter_context(SshShell(target, clock))
         loaded = boot.wait_driver(shell)
         facts = {
             "accelerator": accelerator.name,
@@ -130,6 +139,7 @@ class VirtualMachine:
             "qemu": program.version,
             "guest_image": image.digest,
             **({"guest_layers": ", ".join(layer.fact for layer in layers)} if layers else {}),
+            **({"watchdog": card.name} if card else {}),
             "npu": self._model,
             "driver_loaded": "yes" if loaded else f"modprobe not finished after {DRIVER_TIMEOUT:.0f} s",
             "seconds_prepare": f"{prepared - begin:.2f}",
@@ -138,38 +148,41 @@ class VirtualMachine:
         facts |= {f"device_{key}": str(value) for key, value in device.facts.items() if key != "ready"}
         facts |= {f"kernel_{key}": value for key, value in candidate.detail.items()}
         stack.callback(boot.leave, control, request.timeouts.shutdown)
-        return VirtualSession(shell, process, control, logs, facts)
+        return VirtualSession(shell, process, control, logs, facts, config)
 
 
-def command_line(iommu: IommuMode, nonce: str, append: str) -> str:
-    """The kernel's parameters: all messages on the serial port, and a panic ends QEMU at once."""
+def command_line(iommu: IommuMode, nonce: str, append: str, modules: Sequence[str] = ()) -> str:
+    """The kernel's parameters: all messages on the serial port, and a panic ends QEMU at once.
+
+    ``modules``: what the guest's init loads besides the network and the driver.
+    """
     words = (
         "console=ttyS0",
         "loglevel=7",
         "panic=-1",
         *iommu.command_line,
         f"xdnawatch.nonce={nonce}",
+        f"xdnawatch.modules={','.join(modules)}" if modules else "",
         append,
     )
     return " ".join(word for word in words if word)
 
 
-def guest_shell(
-    work: Path, port: int, keys: guest.GuestKeys, connect: float, clock: Callable[[], float]
-) -> SshShell:
-    """A shell on the guest with its pinned host key; the user's own ssh configuration stays out of it."""
+def guest_ssh_config(work: Path, port: int, keys: guest.GuestKeys) -> Path:
+    """An ssh_config(5) file that leads to the guest, whoever logs in: the pinned host key, our own identity.
+
+    The user's own ssh configuration stays out of it. The key exchange is one that is cheap for an emulated
+    processor; nobody listens between us and a guest of our own.
+    """
     known = work / "known_hosts"
     known.write_text(f"[127.0.0.1]:{port} {keys.host_public}\n")
-    options = (
-        *("-F", "none", "-p", str(port), "-i", str(keys.identity)),
-        *("-o", "IdentitiesOnly=yes", "-o", f"UserKnownHostsFile={known}", "-o", "StrictHostKeyChecking=yes"),
-        *("-o", "GlobalKnownHostsFile=/dev/null"),
-        # Cheap for an emulated CPU; nobody listens between us and a guest of our own.
-        *("-o", "KexAlgorithms=curve25519-sha256"),
-        # A guest that waits for its turn on this host is not gone; one that died takes QEMU with it.
-        *("-o", "ServerAliveCountMax=24"),
+    config = work / "ssh_config"
+    config.write_text(
+        f"Host *\n  HostName 127.0.0.1\n  Port {port}\n  IdentityFile {keys.identity}\n  IdentitiesOnly yes\n"
+        f"  UserKnownHostsFile {known}\n  GlobalKnownHostsFile /dev/null\n  StrictHostKeyChecking yes\n"
+        "  KexAlgorithms curve25519-sha256\n"
     )
-    return SshShell(SshTarget("root@127.0.0.1", options, connect), clock)
+    return config
 
 
 class Boot:
@@ -272,8 +285,10 @@ class VirtualSession:
         control: Qmp,
         logs: Mapping[str, Path],
         facts: dict[str, str],
+        ssh_config: Path,
     ) -> None:
         self.shell: Shell = shell
+        self.ssh_config = ssh_config  # leads to the guest as any of its users (lab.virtual.laptop)
         self.logs = logs
         self._process = process
         self._control = control

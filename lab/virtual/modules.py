@@ -41,17 +41,19 @@ def module_name(path: str) -> str:
     return path.rpartition("/")[2].partition(".ko")[0].replace("-", "_")
 
 
-def modules_archive(store: PackageStore, candidate: Candidate) -> bytes:
+def modules_archive(store: PackageStore, candidate: Candidate, further: tuple[str, ...] = ()) -> bytes:
     """A compressed archive with the modules that the candidate needs, and modules.dep for them.
 
-    ``candidate.module`` takes the place of the stock amdxdna; LabError when the kernel has no such module at
-    all.
+    ``further``: modules besides the network card's and the driver. ``candidate.module`` takes the place of
+    the stock amdxdna. A kernel that has no such module boots without it, and the environment says so;
+    LabError when a module of one's own was to replace it.
     """
     with work_folder() as root:
         place = root / "usr/lib/modules" / candidate.release
-        paths = module_closure(candidate.modules, MODULES)
-        if not any(module_name(path) == "amdxdna" for path in paths):
-            raise LabError(f"kernel {candidate.release} has no amdxdna module: Debian builds it from 6.18 on")
+        paths = module_closure(candidate.modules, (*MODULES, *further))
+        place.mkdir(parents=True)
+        if candidate.module is not None and not any(module_name(path) == "amdxdna" for path in paths):
+            raise LabError(f"kernel {candidate.release} has no amdxdna module that another could replace")
         for path in paths:
             target = place / path.removesuffix(".xz").removesuffix(".zst")
             target.parent.mkdir(parents=True, exist_ok=True)

@@ -50,6 +50,7 @@ class VmLayout:
     qmp: Path
     device_socket: Path | None
     iommu: IommuMode | None
+    further: tuple[str, ...] = ()  # arguments for other hardware
 
 
 def command(qemu: Qemu, accelerator: Accelerator, layout: VmLayout) -> list[str]:
@@ -80,7 +81,7 @@ def command(qemu: Qemu, accelerator: Accelerator, layout: VmLayout) -> list[str]
     # restrict=on keeps the guest off the network; the forward works all the same. Port 0: QEMU picks a free
     # one.
     arguments += ["-netdev", "user,id=n0,restrict=on,hostfwd=tcp:127.0.0.1:0-:22"]
-    arguments += ["-device", "virtio-net-pci,netdev=n0,romfile="]
+    arguments += ["-device", "virtio-net-pci,netdev=n0,romfile=", *layout.further]
     return [
         *arguments,
         *("-kernel", str(layout.vmlinuz)),

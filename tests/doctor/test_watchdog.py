@@ -111,8 +111,8 @@ class FakeWatchdog:
 
     asked: Sequence[Any] = ()
 
-    def __init__(self, _shell: object, _folder: str, *, longest: float) -> None:
-        FakeWatchdog.asked = [longest]
+    def __init__(self, _shell: object, _folder: str, *, longest: float, reset: int) -> None:
+        FakeWatchdog.asked = [longest, reset]
 
     def arm(self) -> tuple[bool, str]:
         FakeWatchdog.asked = [*FakeWatchdog.asked, "arm"]
@@ -149,7 +149,7 @@ def test_the_runner_arms_it_where_there_is_one_and_it_may(
     evidence = play(tmp_path, FakeMachine(parts=parts), **options)
     records = [record for record in evidence.journal.records if isinstance(record, WatchdogRecord)]
     assert [(record.armed, record.detail) for record in records] == ([(True, "armed: fake")] if armed else [])
-    assert FakeWatchdog.asked == ([1800.0, "arm", ("disarm", True)] if armed else ())
+    assert FakeWatchdog.asked == ([1800.0, 60, "arm", ("disarm", True)] if armed else ())
     assert evidence.judgement.exit_code == 0
 
 
@@ -162,4 +162,4 @@ def test_a_machine_that_died_is_left_to_its_watchdog(tmp_path: Path, monkeypatch
         yield silent_for(60)
 
     play(tmp_path, FakeMachine(plays=[hang], parts={"watchdogs": FOUND}), resumes=0)
-    assert FakeWatchdog.asked == [1800.0, "arm", ("disarm", False)]
+    assert FakeWatchdog.asked == [1800.0, 60, "arm", ("disarm", False)]

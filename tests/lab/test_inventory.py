@@ -54,6 +54,8 @@ def test_another_name_lists_the_known_machines(store: PackageStore, name: str) -
         ({"virtual": "npu9"}, "npu1, npu4"),
         ({"virtual": "npu4", "port": 22}, "for ssh"),
         ({"ssh": "me@h", "protocol": "6.24"}, "for virtual"),
+        ({"ssh": "me@h", "watchdog": "itco"}, "for virtual"),
+        ({"virtual": "npu4", "watchdog": "dog"}, "i6300esb, itco"),
         ({"virtual": "npu4", "protocol": "6"}, "protocol version"),
         ({"ssh": "-oProxyCommand=x"}, "no destination"),
         ({"ssh": "me@h", "identity": "keys/id"}, "absolute"),

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from lab.machine import Fault, LabError
-from lab.virtual import qemu
+from lab.virtual import qemu, watchdogs
 from lab.virtual.device import fault_argument
-from lab.virtual.iommu import iommu_mode
+from lab.virtual.iommu import SVA, iommu_mode
 from lab.virtual.kernels import numbers_of
 from lab.virtual.machine import command_line
 from lab.virtual.outcome import boot_failure, panic_reason
@@ -57,6 +57,18 @@ def test_qemu_gets_the_iommu_before_the_device_and_no_port_of_ours(tmp_path: Pat
     assert words[words.index("-icount") + 1] == "shift=2,sleep=on"
     assert f"file:{tmp_path}/a,,b.log" in words
     assert any("hostfwd=tcp:127.0.0.1:0-:22" in word and "restrict=on" in word for word in words)
+
+
+@pytest.mark.parametrize("name", sorted(watchdogs.CARDS))
+def test_a_watchdog_is_on_both_command_lines_and_absent_without(name: str) -> None:
+    card = watchdogs.card(name)
+    layout = qemu.VmLayout(Path("v"), Path("i"), "", Path("s"), Path("q"), None, None, card.arguments)
+    words = qemu.command(Qemu(("qemu",)), qemu.TCG, layout)
+    assert " ".join(card.arguments) in " ".join(words)
+    assert f"xdnawatch.modules={','.join(card.modules)}" in command_line(SVA, "n", "", card.modules).split()
+    assert "xdnawatch.modules" not in command_line(SVA, "n", "")
+    with pytest.raises(LabError, match="i6300esb, itco"):
+        watchdogs.card("dog")
 
 
 def test_the_command_line_carries_the_nonce_and_ends_panics() -> None:
