@@ -10,16 +10,23 @@ from __future__ import annotations
 
 import importlib.resources
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from harness import doctor_checks, environment
+from harness import doctor_driver, doctor_use, environment
 from harness.doctor_facts import Check, Facts, State
 from harness.environment import REPORT_LIMIT, ExamineError
 from harness.untrusted import clean_values
 from lab.machine import Shell
 
+# In the order in which a person would look: what is bad makes those behind it doubtful.
+CHECKS: tuple[Callable[[Facts], Check], ...] = (
+    doctor_driver.kernel, doctor_driver.device, doctor_driver.driver, doctor_driver.loading,
+    doctor_driver.secure_boot, doctor_driver.origin, doctor_driver.iommu, doctor_driver.firmware,
+    doctor_driver.node, doctor_use.permission, doctor_use.trial, doctor_use.memlock, doctor_use.xrt,
+    doctor_use.power, doctor_use.log, doctor_use.tools,
+)  # fmt: skip
 SCHEMA = 1  # of Checkup.as_json; rises when a field changes its meaning
 
 
@@ -81,4 +88,4 @@ def probe(shell: Shell, *, timeout: float) -> dict[str, Any]:
 def diagnose(report: Mapping[str, Any], probed: Mapping[str, Any]) -> Checkup:
     """Go through the list: ``report`` as harness.examine, ``probed`` as harness.doctor_probe told it."""
     facts = Facts(report, probed)
-    return Checkup(tuple(check(facts) for check in doctor_checks.CHECKS), {**report, "probe": dict(probed)})
+    return Checkup(tuple(check(facts) for check in CHECKS), {**report, "probe": dict(probed)})

@@ -10,6 +10,7 @@ from typing import Any
 
 from harness.environment import version_of
 from harness.kernel_log import LogFinding, scan
+from harness.remedies import family_of
 from harness.signatures import known_signatures
 
 FAILED_TO_COME_UP = frozenset({"probe-fail", "load-fail"})
@@ -55,6 +56,8 @@ class Facts:
         self.release = str(self.kernel.get("release") or "")
         self.version = version_of(self.release)
         self.loaded = bool(self.module.get("loaded"))
+        self.words = str(self.kernel.get("command_line") or "").split()  # of the kernel command line
+        self.family = family_of(part_of(report, "machine"))
 
     def of_report(self, name: str) -> Mapping[str, Any]:
         """A part of harness.examine's answer."""

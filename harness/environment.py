@@ -16,7 +16,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from harness import remedies
 from harness.errors import HarnessError
+from harness.firmware import firmware_for
 from harness.untrusted import clean, clean_values
 from lab.machine import Shell
 
@@ -26,6 +28,7 @@ MEMLOCK_WANTED = 64 << 20  # bytes: one device heap (XRT maps it locked)
 MEMLOCK_NEEDED = 1 << 20  # bytes that the suite's own user-pointer buffers lock, with room
 PYTHON_WANTED = (3, 11)
 PYTEST_WANTED = (8,)
+DIED, WARNED = 1 << 7, 1 << 9  # taint bits (Documentation/admin-guide/tainted-kernels.rst)
 # What the lab chose and stays the same from boot to boot; times, ports and the command line do not.
 LAB_FACTS = frozenset(
     {
@@ -39,13 +42,6 @@ LAB_FACTS = frozenset(
         "device_version",
     }
 )
-# Firmware folder by device id and revision (drivers/accel/amdxdna/npu*_regs.c; npu6 uses npu4's folder).
-FIRMWARE_FOLDERS = {
-    ("0x1502", "0x00"): "1502_00",
-    ("0x17f0", "0x10"): "17f0_10",
-    ("0x17f0", "0x11"): "17f0_11",
-    ("0x17f0", "0x20"): "17f0_10",
-}
 
 
 class ExamineError(HarnessError):
@@ -196,19 +192,21 @@ def _problems(report: Mapping[str, Any], *, booted_by_us: bool) -> Iterator[Prob
             "use a Ryzen AI machine, switch the NPU (IPU) on in its firmware setup, or run on virtual-npu4",
         )
         return
-    if not module.get("loaded") and not booted_by_us:
-        if module.get("path") is None:
-            yield blocking(
-                "no-driver",
-                f"the kernel {release} has no amdxdna module",
-                "boot a kernel >= 6.14 built with CONFIG_DRM_ACCEL_AMDXDNA",
-            )
-        else:
-            yield blocking(
-                "driver-not-loaded",
-                "the amdxdna module is not loaded",
-                "run `modprobe amdxdna` and read the kernel log",
-            )
+    if not module.get("loaded") and module.get("path") is None:
+        yield blocking(
+            "no-driver",
+            f"the kernel {release} has no amdxdna module",
+            "boot a kernel >= 6.14 built with CONFIG_DRM_ACCEL_AMDXDNA: "
+            + remedies.newer_kernel(_family(report)),
+        )
+    elif not module.get("loaded") and not booted_by_us:
+        yield blocking(
+            "driver-not-loaded",
+            "the amdxdna module is not loaded",
+            "run `sudo modprobe amdxdna`; `xdnawatch doctor` says what keeps it away",
+        )
+    elif module.get("loaded") and not nodes and not booted_by_us:
+        yield from _no_node_problems(report, npus[0])
     if nodes and not any(node.get("allowed") for node in nodes):
         group = nodes[0].get("group")
         yield blocking(
@@ -224,7 +222,25 @@ def _problems(report: Mapping[str, Any], *, booted_by_us: bool) -> Iterator[Prob
         )
     yield from _firmware_problems(report, npus[0], working=bool(nodes))
     yield from _module_problems(report, booted_by_us=booted_by_us)
+    if not booted_by_us:
+        yield from _history_problems(report)
     yield from _comfort_problems(report)
+
+
+def _no_node_problems(report: Mapping[str, Any], npu: Mapping[str, Any]) -> Iterator[Problem]:
+    """No node on a machine that was set up by others: only the kernel log can say that the kernel is why."""
+    if npu.get("driver") not in (None, "amdxdna"):
+        yield blocking(
+            "other-driver",
+            f"the NPU is held by the driver {npu.get('driver')}, not by amdxdna",
+            remedies.give_back(str(npu.get("address"))),
+        )
+    elif report.get("kernel_log") is None:
+        yield blocking(
+            "no-node",
+            "the driver made no node, and why is in the kernel log, which the user may not read",
+            "log in as root, or allow `sudo -n`; `sudo xdnawatch doctor` names more causes",
+        )
 
 
 def _tool_problems(report: Mapping[str, Any]) -> Iterator[Problem]:
@@ -240,21 +256,21 @@ def _tool_problems(report: Mapping[str, Any]) -> Iterator[Problem]:
         yield blocking(
             "no-pytest",
             "the machine has no pytest" if pytest is None else f"the machine's pytest is {pytest}",
-            "install pytest 8 or newer on it (python3-pytest, or pip install --user pytest)",
+            f"install pytest 8 or newer on it: {remedies.pytest(_family(report))}",
         )
 
 
 def _firmware_problems(
     report: Mapping[str, Any], npu: Mapping[str, Any], *, working: bool
 ) -> Iterator[Problem]:
-    folder = FIRMWARE_FOLDERS.get((str(npu.get("device")), str(npu.get("revision"))))
-    have = any(f"/amdnpu/{folder}/" in str(file.get("path")) for file in _list(report, "firmware"))
-    if folder is not None and not have and not working:
-        yield blocking(
-            "firmware-missing",
-            f"there is no firmware for this NPU below /lib/firmware/amdnpu/{folder}",
-            "install linux-firmware (Debian: firmware-amd-graphics) and load the driver again",
-        )
+    release = version_of(_part(report, "kernel").get("release"))
+    found = firmware_for(npu, _list(report, "firmware"), release)
+    if found.folder is None or found.fit or working:
+        return
+    lacking = f"there is no firmware for this NPU below /lib/firmware/amdnpu/{found.folder}"
+    if found.have:
+        lacking += f" that the kernel asks for, only {', '.join(found.have)}"
+    yield blocking("firmware-missing", lacking, remedies.firmware(_family(report)))
 
 
 def _module_problems(report: Mapping[str, Any], *, booted_by_us: bool) -> Iterator[Problem]:
@@ -264,7 +280,31 @@ def _module_problems(report: Mapping[str, Any], *, booted_by_us: bool) -> Iterat
             "foreign-module",
             f"the loaded amdxdna is an {'out-of-tree (DKMS)' if origin == 'dkms' else origin} module: "
             "results are about it, not about the kernel's own driver",
-            "remove the package that brought it to judge the kernel",
+            remedies.FOREIGN_MODULE,
+        )
+
+
+def _history_problems(report: Mapping[str, Any]) -> Iterator[Problem]:
+    """What happened to a running kernel before we came: after an oops it proves nothing about itself."""
+    bits = _number(_part(report, "kernel").get("tainted"))
+    if bits & DIED:
+        yield blocking(
+            "oops-before",
+            f"the kernel reported an oops before this run began (taint {bits})",
+            "keep the log for a report (`sudo dmesg >dmesg.txt`), then `sudo reboot` and run again",
+        )
+    elif bits & WARNED:
+        yield hint(
+            "warning-before",
+            f"the kernel reported a warning before this run began (taint {bits})",
+            "keep the log (`sudo dmesg >dmesg.txt`) and reboot when results look odd",
+        )
+    xrt = _part(report, "xrt")
+    if not xrt_fits(xrt):
+        yield hint(
+            "xrt-mixed",
+            f"XRT's core is {xrt.get('core')}, its NPU plug-in {xrt.get('npu')}: they do not fit",
+            remedies.xrt(_family(report)),
         )
 
 
@@ -288,6 +328,12 @@ def _comfort_problems(report: Mapping[str, Any]) -> Iterator[Problem]:
         yield hint("battery", "the machine runs on battery: measured speeds are not comparable", "plug it in")
 
 
+def xrt_fits(xrt: Mapping[str, Any]) -> bool:
+    """Whether XRT's core and its NPU plug-in are of one release, or neither is there."""
+    core, shim = xrt.get("core"), xrt.get("npu")
+    return bool(core) == bool(shim) and version_of(core)[:2] == version_of(shim)[:2]
+
+
 def pytest_fits(python: Mapping[str, Any]) -> bool:
     """Whether the suite can run with the machine's Python and pytest."""
     pytest = python.get("pytest")
@@ -306,6 +352,14 @@ def version_of(text: Any) -> tuple[int, ...]:
         if digits[0] != part:
             break
     return tuple(parts)
+
+
+def _family(report: Mapping[str, Any]) -> remedies.Family:
+    return remedies.family_of(_part(report, "machine"))
+
+
+def _number(text: Any) -> int:
+    return int(str(text)) if str(text).isdecimal() else 0
 
 
 def _part(report: Mapping[str, Any], name: str) -> Mapping[str, Any]:

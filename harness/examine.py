@@ -250,6 +250,8 @@ def machine() -> dict[str, Any]:
         "bios": text(Path("/sys/class/dmi/id/bios_version")),
         "processor": processor[0] if processor else None,
         "system": release.get("PRETTY_NAME", "").strip('"') or None,
+        "distribution": release.get("ID", "").strip('"') or None,
+        "like": release.get("ID_LIKE", "").strip('"') or None,
         "lockdown": text(Path("/sys/kernel/security/lockdown")),
     }
 

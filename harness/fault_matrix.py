@@ -38,12 +38,14 @@ class Row:
     """One fault as ``--fault`` takes it, the pytest -k expression, and the signs of which one must be seen.
 
     ``older``: a release as (major, minor) and the signs before it; no signs: it cannot be seen there.
+    ``environment``: it plays a wrong environment, which is what the verdict must say.
     """
 
     fault: str
     tests: str
     signs: tuple[str, ...]
     older: tuple[tuple[int, int], tuple[str, ...]] | None = None
+    environment: bool = False
 
     @property
     def name(self) -> str:
@@ -74,7 +76,7 @@ ROWS: tuple[Row, ...] = (
     Row("firmware-not-alive", _PROBE, ("fw-not-alive",)),
     Row("slow-boot", _PROBE, (NOTHING,)),
     Row("bad-magic", _PROBE, ("mbox-magic",)),
-    Row("unsupported-protocol", _PROBE, ("fw-not-alive", "fw-proto")),
+    Row("unsupported-protocol", _PROBE, ("fw-proto-refused", "fw-proto"), environment=True),
     Row("psp-error", _PROBE, ("psp",)),
     Row("psp-hang", _PROBE, ("psp",)),
     Row("smu-error", _PROBE, ("smu-failed",)),
@@ -145,7 +147,7 @@ def invisible(row: Row, kernel: str) -> Cell:
 
 def judge_cell(row: Row, kernel: str, wanted: Sequence[str], fault: Evidence, after: Evidence) -> Cell:
     """Judge the run with the fault and the one that followed; ``wanted`` are the signs on this kernel."""
-    outcome, seen = _outcome(wanted, fault)
+    outcome, seen = _outcome(row, wanted, fault)
     ended = fault.journal.ended
     return Cell(
         row,
@@ -162,7 +164,7 @@ def judge_cell(row: Row, kernel: str, wanted: Sequence[str], fault: Evidence, af
     )
 
 
-def _outcome(wanted: Sequence[str], fault: Evidence) -> tuple[Outcome, tuple[str, ...]]:
+def _outcome(row: Row, wanted: Sequence[str], fault: Evidence) -> tuple[Outcome, tuple[str, ...]]:
     verdict = fault.judgement.verdict
     if verdict is RunVerdict.INTERRUPTED or verdict is RunVerdict.WRONG_KERNEL:
         return Outcome.UNJUDGED, ()
@@ -175,9 +177,11 @@ def _outcome(wanted: Sequence[str], fault: Evidence) -> tuple[Outcome, tuple[str
     seen = tuple(sign for sign in wanted if sign in signatures or (sign == TEST_FAILS and failed))
     if not seen:
         return Outcome.MISSED, ()
-    # A fault of the device must never be taken for a broken environment, the lab or a gap of the model.
+    # A fault of the device must never be taken for a broken environment, the lab or a gap of the model, and a
+    # wrong environment for nothing else.
     blamed = verdict in (RunVerdict.ENVIRONMENT, RunVerdict.INFRASTRUCTURE, RunVerdict.MODEL_GAP)
-    return (Outcome.WRONG_CLASS if blamed else Outcome.DETECTED), seen
+    right = verdict is RunVerdict.ENVIRONMENT if row.environment else not blamed
+    return (Outcome.DETECTED if right else Outcome.WRONG_CLASS), seen
 
 
 def _seconds(evidence: Evidence) -> float:

@@ -27,6 +27,7 @@ ECHO_LINES = 20  # after the end of a report, in which its registers may be repe
 TEXT_LIMIT = 6_000  # characters of a finding's text
 FINDINGS_LIMIT = 400  # of one log
 SAME_LIMIT = 40  # findings of one signature during one test
+READY = "driver-ready"  # the signature of a driver that came up
 LASTING = frozenset({"ok", "probe-fail", "load-fail"})  # severities that describe how the driver came up
 LINES_LIMIT = 5_000_000  # of one log
 
@@ -179,7 +180,8 @@ def scan(
     """Classify the lines of one log; ``log`` is the name findings carry.
 
     ``nonce``: only marks with it are believed. ``windows``: used where the log has no mark. ``since``: what
-    the kernel stamped earlier is not the run's, except how the driver came up (it explains what follows).
+    the kernel stamped earlier is not the run's, except how the driver came up the last time (it explains what
+    follows).
     """
     scanner = _Scanner(log, signatures, nonce)
     number = 0
@@ -189,14 +191,22 @@ def scan(
             break
         scanner.take(number, parse_line(raw))
     scanner.close_block()
-    findings = [
-        finding
-        for finding in scanner.findings
-        if since is None or finding.time is None or finding.time >= since or finding.severity in LASTING
-    ]
+    findings = scanner.findings if since is None else list(_from(scanner.findings, since))
     if not scanner.marked and windows:
         findings = [replace(finding, test=test_at(windows, finding.time)) for finding in findings]
     return Scan(tuple(findings), number, scanner.dropped, scanner.marked)
+
+
+def _from(findings: Sequence[LogFinding], since: float) -> Iterator[LogFinding]:
+    """The findings of a run that began at ``since``: of how the driver came up before, only the last time.
+
+    A probe that failed and was mended (the firmware installed, the driver loaded again) explains nothing.
+    """
+    before = [at for at, one in enumerate(findings) if one.time is not None and one.time < since]
+    ready = max((at for at in before if findings[at].signature == READY), default=-1)
+    for at, finding in enumerate(findings):
+        if finding.time is None or finding.time >= since or (finding.severity in LASTING and at >= ready):
+            yield finding
 
 
 def only_new(findings: Iterable[LogFinding], known: Iterable[LogFinding]) -> tuple[LogFinding, ...]:

@@ -158,6 +158,26 @@ def _environment(
             return Judgement(
                 RunVerdict.ENVIRONMENT, clean(f"{finding.signature}: {finding.text}", 400), (_place(finding),)
             )
+    return None if _ours(journal) else _unexplained(journal, findings)
+
+
+def _unexplained(journal: Journal, findings: Sequence[LogFinding]) -> Judgement | None:
+    """A machine that others set up, a device that the suite did not reach, a kernel that reports no failure.
+
+    The driver was taken from the device by hand, say; a kernel is not blamed for what it did not do.
+    """
+    if any(finding.severity in BEFORE_THE_DEVICE for finding in findings):
+        return None
+    for record in journal.records:
+        if isinstance(record, SuiteEvent) and record.event.get("event") == "environment":
+            missing = record.event.get("missing")
+            first = missing[0] if isinstance(missing, list) and missing else None
+            if isinstance(first, dict):
+                said = clean(str(first.get("message")), 300)
+                return Judgement(
+                    RunVerdict.ENVIRONMENT,
+                    f"{said}; no line of the kernel log says that the driver failed (see `xdnawatch doctor`)",
+                )
     return None
 
 

@@ -74,12 +74,12 @@ UNSIGNED = "<3>[    3.000000] Loading of unsigned module is rejected"
 OLD = [{"path": "/lib/firmware/amdnpu/17f0_10/npu_7.sbin.zst", "size": 1, "sha256": ""}]
 
 BROKEN: list[tuple[str, str, str, dict[str, Any]]] = [
-    ("kernel", "older than 6.14", "backports",
+    ("kernel", "older than 6.14", ">= 6.14",
      {"kernel": {"release": "6.12.9-amd64"}, "module": GONE, "nodes": []}),
     ("device", "no AMD NPU", "firmware setup", {"npus": [], "nodes": []}),
     ("driver", "built without", "CONFIG_DRM_ACCEL_AMDXDNA",
      {"module": {**GONE, "path": None}, "nodes": [], "probe": {"config": {"value": "n"}}}),
-    ("driver", "is not installed", "linux-modules-extra", {"module": {**GONE, "path": None}, "nodes": []}),
+    ("driver", "is not installed", "depmod -a", {"module": {**GONE, "path": None}, "nodes": []}),
     ("module", "is not loaded", "modprobe amdxdna", {"module": GONE, "nodes": []}),
     ("module", "blacklisted (/etc/modprobe.d/x.conf", "remove that line",
      {"module": GONE, "nodes": [],
@@ -91,7 +91,7 @@ BROKEN: list[tuple[str, str, str, dict[str, Any]]] = [
       "kernel": {"command_line": "quiet amd_iommu=off"}}),
     ("iommu", "AMD-Vi", "",
      {"npus": {"iommu_group": False, "iommu_domain": None}, "module": {"parameters": {}}, "nodes": []}),
-    ("iommu", "EOPNOTSUPP", "iommu=pt", {"probe": {"test": failing("open", "EOPNOTSUPP")}}),
+    ("iommu", "EOPNOTSUPP", "force_iova=1", {"probe": {"test": failing("open", "EOPNOTSUPP")}}),
     ("firmware", "missing", "linux-firmware", {"firmware": [], "nodes": []}),
     ("firmware", "does not take this firmware's protocol", "protocol 6",
      {"nodes": [], "probe": {"log": LINES}}),
@@ -108,8 +108,8 @@ BROKEN: list[tuple[str, str, str, dict[str, Any]]] = [
     ("ioctl", "GET_INFO POWER_MODE fails with ETIME", "power the machine off",
      {"probe": {"test": failing("GET_INFO POWER_MODE", "ETIME")}}),
     ("memlock", "lock only 65536 bytes", "memlock unlimited", {"user": {**USER, "memlock_soft": 65536}}),
-    ("xrt", "do not fit", "one source", {"xrt": {"core": "2.25.0", "npu": "2.19.0"}}),
-    ("xrt", "lacks its NPU plug-in", "one source", {"xrt": {"core": "2.25.0", "npu": None}}),
+    ("xrt", "do not fit", "of one release", {"xrt": {"core": "2.25.0", "npu": "2.19.0"}}),
+    ("xrt", "lacks its NPU plug-in", "of one release", {"xrt": {"core": "2.25.0", "npu": None}}),
 ]  # fmt: skip
 
 

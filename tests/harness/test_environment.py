@@ -53,6 +53,27 @@ BROKEN: list[tuple[str, bool, dict[str, Any]]] = [
             firmware=[{"path": "/lib/firmware/amdnpu/1502_00/npu.sbin", "size": 1, "sha256": ""}], nodes=[]
         ),
     ),
+    (
+        "firmware-missing",
+        True,
+        report(
+            firmware=[{"path": "/lib/firmware/amdnpu/17f0_10/npu.sbin.zst.zst", "size": 1, "sha256": ""}],
+            nodes=[],
+        ),
+    ),
+    (
+        "firmware-missing",
+        True,
+        report(
+            kernel={"release": "6.19.14"},
+            firmware=[{"path": "/lib/firmware/amdnpu/17f0_10/npu_7.sbin.xz", "size": 1, "sha256": ""}],
+            nodes=[],
+        ),
+    ),
+    ("other-driver", True, report(npus=npu(driver="vfio-pci"), nodes=[])),
+    ("oops-before", True, report(kernel={"tainted": "4224"})),
+    ("warning-before", False, report(kernel={"tainted": "512"})),
+    ("xrt-mixed", False, report(xrt={"core": "2.25.0", "npu": "2.19.0"})),
     ("no-pytest", True, report(python={"pytest": None})),
     ("no-pytest", True, report(python={"pytest": "7.4.4"})),
     ("old-python", True, report(python={"version": "3.9.2"})),
@@ -85,8 +106,27 @@ def test_a_healthy_machine_has_no_problem() -> None:
 
 
 def test_a_driver_that_a_candidate_does_not_load_is_left_to_the_verdict() -> None:
-    facts = report(module={"loaded": False, "path": None}, npus=npu(driver=None), nodes=[])
+    facts = report(module={"loaded": False}, npus=npu(driver=None), nodes=[])
     assert assess(facts, boot_facts={}, booted_by_us=True).obstacles == ()
+
+
+def test_a_candidate_that_was_built_without_the_driver_is_no_subject() -> None:
+    facts = report(module={"loaded": False, "path": None}, npus=npu(driver=None), nodes=[])
+    obstacles = assess(facts, boot_facts={}, booted_by_us=True).obstacles
+    assert [problem.id for problem in obstacles] == ["no-driver"]
+
+
+def test_a_running_kernel_that_died_before_is_no_subject_and_one_we_booted_is() -> None:
+    facts = report(kernel={"tainted": "128"})
+    assert [p.id for p in assess(facts, boot_facts={}, booted_by_us=False).obstacles] == ["oops-before"]
+    assert assess(facts, boot_facts={}, booted_by_us=True).problems == ()
+
+
+def test_without_a_node_and_without_the_log_nobody_can_tell_why() -> None:
+    facts = report(nodes=[], kernel_log=None, user={"uid": 1000})
+    assert [p.id for p in assess(facts, boot_facts={}, booted_by_us=False).obstacles] == ["no-node"]
+    readable = report(nodes=[])
+    assert assess(readable, boot_facts={}, booted_by_us=False).obstacles == (), "the log decides"
 
 
 def test_root_needs_no_memlock_limit() -> None:

@@ -111,6 +111,14 @@ def test_what_is_as_it_should_be() -> None:
     assert cell(evidence(RunVerdict.FAIL, outcome="failed"), (TEST_FAILS,)).outcome is Outcome.DETECTED
 
 
+def test_a_fault_that_plays_a_wrong_environment_must_be_called_one() -> None:
+    row = next(row for row in ROWS if row.environment)
+    named = evidence(RunVerdict.ENVIRONMENT, ["fw-proto"])
+    assert judge_cell(row, "7.3.4", row.signs, named, CLEAN).good
+    blamed = evidence(RunVerdict.FAIL, ["fw-proto"], "failed")
+    assert judge_cell(row, "7.3.4", row.signs, blamed, CLEAN).outcome is Outcome.WRONG_CLASS
+
+
 def test_a_detected_fault_is_not_good_when_it_does_not_end_or_stays() -> None:
     seen = evidence(RunVerdict.FAIL, ["tdr"], "failed")
     assert not cell(seen, after=evidence(RunVerdict.FAIL, outcome="failed", struck=False)).good

@@ -178,6 +178,9 @@ def test_lines_from_before_the_run_are_not_the_runs() -> None:
     assert len(findings(OOPS, since=1.0)) == 1
     probe = "[    5.000000] amdxdna 0000:c6:00.1: [drm] *ERROR* aie2_hw_start: firmware is not alive\n"
     assert [f.signature for f in findings(probe + OOPS, since=1000.0)] == ["fw-not-alive"], "it explains"
+    ready = "[  950.000000] [drm] Initialized amdxdna_accel_driver 0.10.0 for 0000:c5:00.1 on minor 0\n"
+    mended = [f.signature for f in findings(probe + ready + OOPS, since=1000.0)]
+    assert mended == ["driver-ready"], "what was mended before explains nothing"
 
 
 def test_the_serial_console_adds_only_what_the_log_lacks() -> None:

@@ -238,3 +238,20 @@ def test_exit_codes_tell_the_kernels_fault_from_everybody_elses() -> None:
     assert codes[RunVerdict.PASS] == 0
     assert {verdict for verdict, code in codes.items() if code == 1} == SUBJECT
     assert {verdict for verdict, code in codes.items() if code == 3} == set(RunVerdict) - JUDGED
+
+
+def test_a_device_out_of_reach_is_a_running_kernels_failure_only_when_its_log_says_so() -> None:
+    """The driver was unbound by hand, or the log cannot be read: on a machine that others set up."""
+    missing = [{"kind": "node", "message": "amdxdna is loaded but made no node"}]
+    event = SuiteEvent(boot=1, event={"event": "environment", "missing": missing})
+    running = HEADER.model_copy(update={"release": None, "machine_kind": "ssh"})
+    failed = [case("probed", "failed", "made no node")]
+    found = judge(journal(BOOTED, event, EXIT, header=running), failed, [])
+    assert found.verdict is RunVerdict.ENVIRONMENT
+    assert "made no node" in found.reason
+    assert judge(journal(BOOTED, event, EXIT, header=running), failed, [NOT_ALIVE]).verdict is RunVerdict.FAIL
+    assert judge(journal(BOOTED, event, EXIT), failed, []).verdict is RunVerdict.FAIL, (
+        "a kernel that we booted"
+    )
+    reached = SuiteEvent(boot=1, event={"event": "environment", "missing": []})
+    assert judge(journal(BOOTED, reached, EXIT, header=running), failed, []).verdict is RunVerdict.FAIL
