@@ -27,9 +27,12 @@ _BACK = f'rm -f /boot/config-*; mv /root/amdxdna.ko "$(cat /root/place)"; depmod
 _CONFIG = 'mkdir -p /boot; echo "{line}" >"/boot/config-$(uname -r)"'
 # The stock module as somebody else's (harness.foreign_module, which the guest has in its folder).
 FOLDER = "/root/xdnawatch"
-_FOREIGN = f'{_UNLOAD}; python3 {FOLDER}/foreign_module.py "{{old}}" "{{new}}" && depmod; {_LOAD}'
+# A program that ends with 2 has failed; a module that is refused is what is wanted.
+_FOREIGN = (
+    f'{_UNLOAD}; python3 {FOLDER}/foreign_module.py "{{old}}" "{{new}}" && depmod || exit 2; {_LOAD} || true'
+)
 _OUT_OF_TREE = _FOREIGN.format(old="intree=Y", new="outree=Y")
-_OTHER_MAGIC = _FOREIGN.format(old=" mod_unload modversions", new=" mod_unload modversionz")
+_OTHER_MAGIC = _FOREIGN.format(old=" SMP preempt mod_unload", new=" UMP preempt mod_unload")
 _NATIVE = f'{_UNLOAD}; rm -rf "/lib/modules/$(uname -r)/updates"; depmod; {_LOAD}'
 _DENY = f"{_UNLOAD}; mkdir -p /etc/modprobe.d; echo '{{line}}' >/etc/modprobe.d/no-npu.conf"
 _ALLOW = f"rm /etc/modprobe.d/no-npu.conf; {_LOAD}"
@@ -150,7 +153,7 @@ ROWS: tuple[Breakage, ...] = (
     ),
     Breakage(
         "firmware-protocol", "the firmware speaks a protocol that the kernel does not take", "firmware",
-        "protocol", "firmware", protocol="9.0", tested=True,
+        "protocol", "fw-proto", protocol="9.0", tested=True,
     ),
     Breakage(
         "no-device", "no NPU is on the PCI bus", "device", "no AMD NPU", "no AMD NPU",

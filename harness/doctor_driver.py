@@ -164,13 +164,12 @@ def iommu(facts: Facts) -> Check:
     mode = iommu_mode(facts.report)
     failure = facts.failure
     if mode == "off" or (not facts.nodes and failure is not None and failure.klass == "iommu"):
-        asked = next((word for word in facts.words if word.endswith("iommu=off")), None)
+        line = facts.kernel.get("command_line")
+        asked = remedies.iommu_refusal(line)
         return bad(
             "iommu",
             "the NPU is behind no IOMMU" + (f" ({asked} on the kernel command line)" if asked else ""),
-            remedies.without_parameter(facts.family, asked)
-            if asked
-            else "switch the IOMMU (AMD-Vi) on in the firmware setup (`systemctl reboot --firmware-setup`)",
+            remedies.iommu_on(facts.family, line),
         )
     refusal = _step(facts, "open")
     if refusal in NO_ADDRESSES:

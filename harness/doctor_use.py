@@ -7,7 +7,7 @@ from typing import Any
 
 from harness import remedies
 from harness.doctor_facts import Check, Facts, bad, list_of, ok, skipped, warn
-from harness.environment import MEMLOCK_NEEDED, MEMLOCK_WANTED, pytest_fits, xrt_fits
+from harness.environment import MEMLOCK_NEEDED, MEMLOCK_WANTED, group_may, pytest_fits, xrt_fits
 
 POWER_MODES = {0: "default", 1: "low", 2: "medium", 3: "high", 4: "turbo"}  # amdxdna_accel.h
 
@@ -20,13 +20,11 @@ def permission(facts: Facts) -> Check:
     path, mode, group = first.get("path"), str(first.get("mode")), str(first.get("group"))
     if any(one.get("allowed") for one in facts.nodes):
         return ok("permission", f"{name} may open {path} ({mode}, group {group})")
-    if not _group_may(mode):
+    if not group_may(mode):
         return bad(
             "permission",
             f"nobody but root may open {path} (mode {mode})",
-            'give it to the group render by a udev rule: `echo \'SUBSYSTEM=="accel", GROUP="render", '
-            'MODE="0660"\' | sudo tee /etc/udev/rules.d/99-npu.rules && sudo udevadm control --reload && '
-            "sudo udevadm trigger --subsystem-match=accel`",
+            remedies.UDEV_RULE,
         )
     if group in _words(facts.probed, "groups"):
         return bad(
@@ -138,13 +136,6 @@ def tools(facts: Facts) -> Check:
             remedies.pytest(facts.family),
         )
     return ok("tools", f"Python {python.get('version')}, pytest {python.get('pytest')}")
-
-
-def _group_may(mode: str) -> bool:
-    try:
-        return int(mode, 8) & 0o060 == 0o060
-    except ValueError:
-        return True
 
 
 def _words(facts: Mapping[str, Any], name: str) -> list[str]:

@@ -209,16 +209,17 @@ def _problems(report: Mapping[str, Any], *, booted_by_us: bool) -> Iterator[Prob
         yield from _no_node_problems(report, npus[0])
     if nodes and not any(node.get("allowed") for node in nodes):
         group = nodes[0].get("group")
+        may = group_may(str(nodes[0].get("mode")))
         yield blocking(
             "no-permission",
             f"the user may not open {nodes[0].get('path')}",
-            f"add the user to the group {group} and log in again",
+            f"`sudo usermod -aG {group} USER`, then log in again" if may else remedies.UDEV_RULE,
         )
     if iommu_mode(report) == "off":
         yield blocking(
             "iommu-off",
             "the NPU is behind no IOMMU",
-            "enable the IOMMU in the firmware setup and remove amd_iommu=off from the kernel command line",
+            remedies.iommu_on(_family(report), _part(report, "kernel").get("command_line")),
         )
     yield from _firmware_problems(report, npus[0], working=bool(nodes))
     yield from _module_problems(report, booted_by_us=booted_by_us)
@@ -256,7 +257,7 @@ def _tool_problems(report: Mapping[str, Any]) -> Iterator[Problem]:
         yield blocking(
             "no-pytest",
             "the machine has no pytest" if pytest is None else f"the machine's pytest is {pytest}",
-            f"install pytest 8 or newer on it: {remedies.pytest(_family(report))}",
+            remedies.pytest(_family(report)),
         )
 
 
@@ -326,6 +327,14 @@ def _comfort_problems(report: Mapping[str, Any]) -> Iterator[Problem]:
         )
     if _part(report, "power").get("source") == "battery":
         yield hint("battery", "the machine runs on battery: measured speeds are not comparable", "plug it in")
+
+
+def group_may(mode: str) -> bool:
+    """Whether a node of this mode ("0o660") is its group's to read and write."""
+    try:
+        return int(mode, 8) & 0o060 == 0o060
+    except ValueError:
+        return True
 
 
 def xrt_fits(xrt: Mapping[str, Any]) -> bool:

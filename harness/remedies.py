@@ -35,6 +35,11 @@ def family_of(machine: Mapping[str, Any]) -> Family:
 
 
 RELOAD = "sudo modprobe -r amdxdna; sudo modprobe amdxdna"
+UDEV_RULE = (
+    'give the node to the group render by a udev rule: `echo \'SUBSYSTEM=="accel", GROUP="render", '
+    'MODE="0660"\' | sudo tee /etc/udev/rules.d/99-npu.rules && sudo udevadm control --reload && '
+    "sudo udevadm trigger --subsystem-match=accel`"
+)
 FOREIGN_MODULE = (
     "to judge the kernel's own: `dkms status` names it, `sudo dkms remove NAME/VERSION --all` (or remove its "
     "package), then reboot"
@@ -144,3 +149,17 @@ def with_parameters(family: Family, parameters: str) -> str:
         return f"`sudo grubby --update-kernel=ALL --args='{parameters}'`, then reboot"
     how = _BOOT_LOADER.get(family, "edit the boot loader's configuration")
     return f"add {parameters} to the kernel command line: {how}, then reboot"
+
+
+def iommu_refusal(command_line: Any) -> str | None:
+    """The word on a kernel command line that switches the IOMMU off, such as ``amd_iommu=off``."""
+    words = str(command_line or "").split()
+    return next((word for word in words if word.endswith("iommu=off")), None)
+
+
+def iommu_on(family: Family, command_line: Any) -> str:
+    """Give the NPU an IOMMU: off by the kernel command line, else by the firmware."""
+    asked = iommu_refusal(command_line)
+    if asked is not None:
+        return without_parameter(family, asked)
+    return "switch the IOMMU (AMD-Vi) on in the firmware setup (`systemctl reboot --firmware-setup`)"

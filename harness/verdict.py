@@ -84,7 +84,7 @@ def judge(journal: Journal, results: Sequence[CaseResult], findings: Sequence[Lo
         or _environment(journal, results, findings)
         or _no_suite(journal, results)
         or _kernel_crashed(results, findings)
-        or _tests_failed(results, findings)
+        or _tests_failed(journal, results, findings)
         or _kernel_complained(results, findings)
         or _nothing_ran(results)
         or _passed(results)
@@ -151,12 +151,15 @@ def _environment(
                     return Judgement(
                         RunVerdict.ENVIRONMENT, f"{problem.get('cause')}; {problem.get('next_step')}"
                     )
-    if any(result.outcome == "passed" for result in results):
-        return None  # the device was reached: what stays are single tests, judged below
+    if _reached(journal, results):
+        return None  # what stays are single tests, judged below
     for finding in findings:
         if finding.environment and finding.severity in BEFORE_THE_DEVICE:
+            first, _, _ = finding.text.partition("\n")
             return Judgement(
-                RunVerdict.ENVIRONMENT, clean(f"{finding.signature}: {finding.text}", 400), (_place(finding),)
+                RunVerdict.ENVIRONMENT,
+                clean(f"{finding.signature}: {first}", 400),
+                (_place(finding),),
             )
     return None if _ours(journal) else _unexplained(journal, findings)
 
@@ -168,17 +171,30 @@ def _unexplained(journal: Journal, findings: Sequence[LogFinding]) -> Judgement 
     """
     if any(finding.severity in BEFORE_THE_DEVICE for finding in findings):
         return None
+    missing = _missing(journal)
+    if not missing:
+        return None
+    return Judgement(
+        RunVerdict.ENVIRONMENT,
+        f"{missing[0]}; no line of the kernel log says that the driver failed (see `xdnawatch doctor`)",
+    )
+
+
+def _missing(journal: Journal) -> list[str]:
+    """What the suite found lacking before its first test, in its words (contract, ``environment``)."""
+    found: list[str] = []
     for record in journal.records:
         if isinstance(record, SuiteEvent) and record.event.get("event") == "environment":
-            missing = record.event.get("missing")
-            first = missing[0] if isinstance(missing, list) and missing else None
-            if isinstance(first, dict):
-                said = clean(str(first.get("message")), 300)
-                return Judgement(
-                    RunVerdict.ENVIRONMENT,
-                    f"{said}; no line of the kernel log says that the driver failed (see `xdnawatch doctor`)",
-                )
-    return None
+            pieces = record.event.get("missing")
+            for piece in pieces if isinstance(pieces, list) else []:
+                if isinstance(piece, dict):
+                    found.append(clean(str(piece.get("message")), 300))
+    return found
+
+
+def _reached(journal: Journal, results: Sequence[CaseResult]) -> bool:
+    """Whether some test had the device. A few pass without: that the driver made a node is one of them."""
+    return not _missing(journal) and any(result.outcome == "passed" for result in results)
 
 
 def _no_suite(journal: Journal, results: Sequence[CaseResult]) -> Judgement | None:
@@ -216,9 +232,11 @@ def _kernel_crashed(results: Sequence[CaseResult], findings: Sequence[LogFinding
     )
 
 
-def _tests_failed(results: Sequence[CaseResult], findings: Sequence[LogFinding]) -> Judgement | None:
+def _tests_failed(
+    journal: Journal, results: Sequence[CaseResult], findings: Sequence[LogFinding]
+) -> Judgement | None:
     bad = [result for result in _bad(results) if not result.suspect]
-    unreached = _unreached(results, findings)
+    unreached = _unreached(journal, results, findings)
     if not bad and unreached is None:
         return None
     gaps = [finding for finding in findings if finding.klass == "model-gap"]
@@ -241,9 +259,11 @@ def _tests_failed(results: Sequence[CaseResult], findings: Sequence[LogFinding])
     )
 
 
-def _unreached(results: Sequence[CaseResult], findings: Sequence[LogFinding]) -> Judgement | None:
+def _unreached(
+    journal: Journal, results: Sequence[CaseResult], findings: Sequence[LogFinding]
+) -> Judgement | None:
     """A driver that gave up on the device: every test then says that there is none."""
-    if any(result.outcome == "passed" for result in results):
+    if _reached(journal, results):
         return None
     for finding in findings:
         if finding.severity in BEFORE_THE_DEVICE and not finding.environment:

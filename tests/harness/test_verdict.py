@@ -253,5 +253,12 @@ def test_a_device_out_of_reach_is_a_running_kernels_failure_only_when_its_log_sa
     assert judge(journal(BOOTED, event, EXIT), failed, []).verdict is RunVerdict.FAIL, (
         "a kernel that we booted"
     )
+    no_addresses = finding("sva-28", "iommu", "open-fail", driver=True, environment=True)
+    some = [case("probed"), case("opens", "failed", "cannot be opened: EINVAL")]
+    for header in (running, HEADER):
+        named = judge(journal(BOOTED, event, EXIT, header=header), some, [no_addresses])
+        assert named.verdict is RunVerdict.ENVIRONMENT, "that a node is there proves no device"
+        assert "sva-28" in named.reason
     reached = SuiteEvent(boot=1, event={"event": "environment", "missing": []})
+    assert judge(journal(BOOTED, reached, EXIT), some, [no_addresses]).verdict is RunVerdict.FAIL
     assert judge(journal(BOOTED, reached, EXIT, header=running), failed, []).verdict is RunVerdict.FAIL
