@@ -20,6 +20,7 @@ from db.git_tables import Tag, Tree
 from db.mail_tables import Source
 from tracker.answers import ChangeLine, changes, show
 from tracker.calendar import parse_tag
+from tracker.news import cve_news, firmware_news, userspace_news
 from tracker.stable import stable
 
 WIDTH = 72  # columns, as mail has them
@@ -122,6 +123,7 @@ def digest(database: Database, driver: str, until: datetime, *, days: int = 7) -
         _section("New versions", [_entry(one, f"{one.author}, version {one.versions} of it, {one.state}")
                                   for one in again]),
         *_stable_sections(database, dates, since, until),
+        *_around_sections(database, since, until),
         _section("Without an answer for two weeks",
                  [_entry(one, f"{one.author}, {one.last_posted:%Y-%m-%d}") for one in waiting]),
     ]  # fmt: skip
@@ -148,6 +150,17 @@ def _stable_sections(
                 if one.state == state
             ],
         )
+
+
+def _around_sections(database: Database, since: datetime, until: datetime) -> Iterable[Section]:
+    with database.engine.connect() as connection:
+        for heading, news in (
+            ("New CVE records", cve_news),
+            ("New firmware", firmware_news),
+            ("Releases of user space", userspace_news),
+        ):
+            found = [Entry(one.title, one.detail, one.reference) for one in news(connection, since, until)]
+            yield _section(heading, found)
 
 
 def _tags(database: Database) -> list[tuple[str, str, datetime]]:

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tracker.abi import abi
+from tracker.around_change import AroundChange, around_change
 from tracker.backports import STATES, Backport
 from tracker.cves.answers import cve_answers
 from tracker.digest import digest
@@ -106,14 +107,16 @@ def where_command(
     """Answer "which kernel has this?": mainline, other trees, stable branches, distributions.
 
     Distributions are the sources of kind "debian-changelog" in the settings; the newest kernel of each
-    suite is judged by the release it is made from.
+    suite is judged by the release it is made from. Where the change asks for firmware, or adds to the user
+    interface, it is told which firmware release has it and which release of user space uses it.
 
     [bold]Example[/bold]: xdnawatch track where "Prevent ubuf size overflow"
     """
     here = current(context)
     found = where(here.database, name)
+    around = around_change(here.database, found.slug) if found.slug else AroundChange()
     if as_json:
-        here.emit(found.to_json())
+        here.emit({**found.to_json(), **around.to_json()})
         return
     here.out.print(Text(found.title, style="bold"))
     table = Table(box=None, pad_edge=False, header_style="dim")
@@ -128,6 +131,12 @@ def where_command(
             Text(one.why, style="dim"),
         )
     here.out.print(table)
+    for asked in around.firmware:
+        version = f", version {asked.version}" if asked.version else ""
+        here.out.print(Text(f"firmware {asked.path}: {asked.verdict}{version}: {asked.why}"))
+    for used in around.userspace:
+        date = f" of {used.date:%Y-%m-%d}" if used.date else ""
+        here.out.print(Text(f"user space: {used.tree} uses {used.name} since {used.release}{date}"))
 
 
 def abi_command(
