@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from tracker.calendar import Version, parse_tag, window_key
+from tracker.text import storable
 
 MAX_RECORD = 2 * 1024 * 1024  # bytes; the kernel's largest of 2026 has 60 KiB
 MAX_RANGES = 2000
@@ -194,7 +195,7 @@ def parse_record(raw: bytes, *, rejected: bool = False) -> CveRecord:
     return CveRecord(
         name=name,
         state=state,
-        title=" ".join(str(body.get("title") or "").split())[:500],
+        title=" ".join(_text(body.get("title"), 2000).split())[:500],
         published=_date(head.get("datePublished")),
         severity=_severity(body.get("metrics")),
         files=tuple(dict.fromkeys(reading.files)),
@@ -216,14 +217,14 @@ def release_name(version: Version) -> str:
 
 def _read_product(product: dict[str, Any], reading: _Reading) -> None:
     files = product.get("programFiles")
-    reading.files += [str(one)[:500] for one in files[:MAX_RANGES]] if isinstance(files, list) else []
+    reading.files += [_text(one, 500) for one in files[:MAX_RANGES]] if isinstance(files, list) else []
     for one in _parts(product.get("versions")):
-        start = str(one.get("version") or "")[:60]
+        start = _text(one.get("version"), 60)
         below, upto = one.get("lessThan"), one.get("lessThanOrEqual")
         affected = one.get("status") == "affected"
         kind = one.get("versionType")
         if kind == "git":
-            end = str(below or "")
+            end = _text(below, 60)
             if affected:
                 reading.pairs.append(
                     (start if _COMMIT.match(start) else "", end if _COMMIT.match(end) else "")
@@ -231,10 +232,15 @@ def _read_product(product: dict[str, Any], reading: _Reading) -> None:
             continue
         reading.default = product.get("defaultStatus") == "affected"
         limit = upto if upto is not None else below
-        until = None if limit is None else str(limit)[:60]
+        until = None if limit is None else _text(limit, 60)
         reading.versions.append(
             Range(start, until, upto is not None, affected, kind == "original_commit_for_fix")
         )
+
+
+def _text(value: Any, most: int) -> str:
+    """A value as text that a database takes; "" for what is absent or a structure."""
+    return storable(str(value))[:most] if isinstance(value, str | int | float) else ""
 
 
 def _part(value: Any, key: str) -> dict[str, Any]:
@@ -252,7 +258,8 @@ def _severity(metrics: Any) -> str | None:
     for one in _parts(metrics):
         for key, score in one.items():
             if key.startswith("cvss") and isinstance(score, dict) and score.get("baseScore") is not None:
-                return f"{score['baseScore']} {score.get('baseSeverity') or ''}".strip()[:40]
+                told = f"{_text(score['baseScore'], 10)} {_text(score.get('baseSeverity'), 20)}"
+                return told.strip()
     return None
 
 

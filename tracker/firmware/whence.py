@@ -44,7 +44,7 @@ def parse_whence(text: str, prefix: str) -> dict[str, Named]:
             if _safe(name, prefix) and _safe(target, prefix):
                 links[name] = target
         elif last is not None and (found := _VERSION.match(line)) is not None and files[last] is None:
-            files[last] = found[1]
+            files[last] = found[1] if found[1].isprintable() else None
         elif line.startswith("-----"):
             last = None
     answer = {name: Named(name, told or _version(name)) for name, told in files.items()}

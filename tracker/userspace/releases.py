@@ -17,6 +17,7 @@ from importlib.resources import files
 from typing import Any
 
 from tracker.calendar import window_key
+from tracker.text import storable
 
 # "2.21.75", "202610.2.23.244", "v1.2", "202520.2.20.0_Petalinux".
 _TAG = re.compile(r"^v?\d{1,6}(?:\.\d{1,6}){1,4}(?:[_-][A-Za-z][\w.-]{0,40})?$")
@@ -81,7 +82,7 @@ def build_version(path: str, text: str) -> str | None:
     if path.endswith(".json"):
         told = _json(text).get("xrt")
         version = told.get("version") if isinstance(told, dict) else None
-        return str(version)[:60] if version else None
+        return storable(str(version))[:60] if version else None
     numbers = dict(_CMAKE.findall(text))
     parts = [numbers[key] for key in ("RELEASE", "MAJOR", "MINOR") if key in numbers]
     return ".".join(parts) or None
@@ -94,7 +95,8 @@ def listed_firmware(text: str) -> dict[str, str]:
     for one in listed[:200] if isinstance(listed, list) else ():
         if isinstance(one, dict) and one.get("pci_device_id") and one.get("version"):
             folder = f"{one['pci_device_id']}_{one.get('pci_revision_id', '00')}"
-            found[f"amdnpu/{folder}/{one.get('fw_name') or 'npu.sbin'}"[:200]] = str(one["version"])[:60]
+            name = storable(f"amdnpu/{folder}/{one.get('fw_name') or 'npu.sbin'}")[:200]
+            found[name] = storable(str(one["version"]))[:60]
     return found
 
 
