@@ -105,10 +105,13 @@ def trees(repo: Callable[[str], Any]) -> dict[str, Any]:
         "src/shim/kmq/pcidev.cpp": SHIM,
         "tools/info.json": '{"xrt": {"version": "202610.2.21.75"}}',
         "tools/WHENCE": WHENCE,
+        ".gitmodules": '[submodule "x"]\n\tpath = third_party/x\n\turl = https://example.org/Me/XRT.git\n',
         "src/driver/amdxdna/amdxdna_pci_drv.c": "#define AMDXDNA_DRIVER_MINOR 16\n",
     }
-    driver.commit("release", files, day=10, branch="1.9", links={"xrt": pinned})
-    driver.commit("work", {"src/shim/a.h": "x\n"}, day=20, start="refs/heads/1.9", links={"xrt": open_end})
+    driver.commit("release", files, day=10, branch="1.9", links={"third_party/x": pinned, "other": open_end})
+    driver.commit(
+        "work", {"src/shim/a.h": "x\n"}, day=20, start="refs/heads/1.9", links={"third_party/x": open_end}
+    )
     driver.tag("2.26.0", day=20)
     return {"userspace:xdna": driver, "userspace:xrt": xrt}
 
@@ -125,9 +128,10 @@ def test_releases_are_followed(trees: dict[str, Any], follow: Callable[..., Any]
     assert (branch.kind, branch.version, branch.driver_version) == ("branch", "202610.2.21.75", "0.16")
     assert branch.uapi == ("DRM_AMDXDNA_QUERY_SENSORS", "DRM_IOCTL_AMDXDNA_GET_INFO")
     assert branch.firmware == {"amdnpu/17f0_10/npu.dev.sbin": "1.1.2.64"}
-    (pin,) = branch.pins
-    assert (pin["path"], pin["tree"], pin["release"]) == ("xrt", "xrt", "2.21.75")
-    assert found["2.26.0"].pins[0]["release"] is None
+    other, pin = branch.pins
+    assert (pin["path"], pin["tree"], pin["release"]) == ("third_party/x", "xrt", "2.21.75")
+    assert "tree" not in other  # not by its name, though the commit is there
+    assert found["2.26.0"].pins[1]["release"] is None
     fit = {one.kernel: (one.verdict, one.lacks) for one in branch.fits}
     assert fit["7.0"] == ("lacks", ("DRM_AMDXDNA_QUERY_SENSORS",))
     assert fit["7.1"] == ("whole", ())
@@ -144,7 +148,7 @@ def test_the_second_sync_finds_what_is_new(
     assert userspace_answer(database) == before
     trees["userspace:xrt"].tag("2.22.0", day=30)
     assert [(one.scanned, one.new) for one in follow(trees).sources] == [(2, 0), (3, 1)]
-    assert by_name(database)["2.26.0"].pins[0]["release"] == "2.22.0"
+    assert by_name(database)["2.26.0"].pins[1]["release"] == "2.22.0"
 
 
 def test_the_command(trees: dict[str, Any], follow: Callable[..., Any], program: Callable[..., str]) -> None:

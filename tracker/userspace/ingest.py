@@ -25,9 +25,11 @@ from tracker.settings import TWIN_FOLDERS, TreeSettings
 from tracker.tree_rows import digest_of, open_tree, tree_synced
 from tracker.userspace.releases import build_version, is_release, listed_firmware
 
-READER = 1
+READER = 2
 _SHIM = re.compile(r"(?:^|/)shim/.*\.(?:c|cpp|h|hpp)$")
 _BUILD = ("tools/info.json", "src/CMake/settings.cmake")
+_MODULES = ".gitmodules"
+_MODULE_LINE = re.compile(r"^\s*(path|url)\s*=\s*(\S{1,300})\s*$", re.MULTILINE)
 _LISTS = ("tools/WHENCE", "WHENCE")
 
 
@@ -82,15 +84,21 @@ def resolve_pins(database: Database, trees: Iterable[TreeSettings], clones: Path
     """
     with database.engine.connect() as connection:
         rows = connection.execute(select(UserspaceRelease.id, UserspaceRelease.pins)).all()
-    commits = sorted({str(pin["commit"]) for row in rows for pin in row.pins})
-    told: dict[str, dict[str, Any]] = {}
-    for tree in trees if commits else ():
-        if tree.role == "userspace" and (repository := _here(tree, clones)) is not None:
+    told: dict[tuple[str, str], dict[str, Any]] = {}
+    pinned = {(_last(str(pin.get("url"))), str(pin["commit"])) for row in rows for pin in row.pins}
+    for tree in trees:
+        # Only what may be there by its name: a partial clone would ask its server for any commit it lacks.
+        names = {tree.name.lower(), _last(tree.location)}
+        mine = sorted({commit for name, commit in pinned if name in names})
+        if tree.role == "userspace" and mine and (repository := _here(tree, clones)) is not None:
             with suppress(TrackerError):  # a repository that cannot answer leaves the pins as they are
-                told |= _releases_of(tree.name, repository, [one for one in commits if one not in told])
+                found = _releases_of(tree.name, repository, mine)
+                told |= {(name, commit): one for name in names for commit, one in found.items()}
     with database.engine.begin() as connection:
         for row in rows:
-            pins = [{**pin, **told.get(str(pin["commit"]), {})} for pin in row.pins]
+            pins = [
+                {**pin, **told.get((_last(str(pin.get("url"))), str(pin["commit"])), {})} for pin in row.pins
+            ]
             if pins != row.pins:
                 connection.execute(
                     update(UserspaceRelease).where(UserspaceRelease.id == row.id).values(pins=pins)
@@ -104,6 +112,11 @@ def _releases_of(tree: str, repository: Repository, commits: list[str]) -> dict[
     found = first_tags(repository, [(one.name, one.commit) for one in tags], mine, heads=mine)
     dates = repository.commit_dates(mine)
     return {one: {"tree": tree, "release": found.get(one), "date": dates[one].isoformat()} for one in mine}
+
+
+def _last(location: str) -> str:
+    """The name of a repository in its location: "https://github.com/Xilinx/XRT.git" -> "xrt"."""
+    return location.rstrip("/").replace(":", "/").rpartition("/")[2].lower().removesuffix(".git")
 
 
 def _here(tree: TreeSettings, clones: Path) -> Repository | None:
@@ -134,7 +147,7 @@ def _row(
     entries = repository.entries(release.ref.commit)
     shim = [one for one in entries if one.kind == "blob" and _SHIM.search(one.path)]
     by_path = {one.path: one for one in entries}
-    named = [by_path[path] for path in (*_BUILD, *_LISTS) if path in by_path]
+    named = [by_path[path] for path in (*_BUILD, *_LISTS, _MODULES) if path in by_path]
     text = _texts(repository, [*shim, *named], cache)
     used = sorted({name for one in shim for name in used_names(text[one.object_id])})
     version = next(
@@ -155,8 +168,24 @@ def _row(
         "driver_version": driver.version,
         "uapi": used,
         "firmware": _firmware(by_path, text),
-        "pins": [{"path": one.path, "commit": one.object_id} for one in entries if one.kind == "commit"],
+        "pins": _pins(entries, by_path, text),
     }
+
+
+def _pins(
+    entries: list[Entry], by_path: Mapping[str, Entry], text: Mapping[str, str]
+) -> list[dict[str, str]]:
+    """Submodules with their commit and, from .gitmodules, their URL (the path where it tells none)."""
+    urls: dict[str, str] = {}
+    if _MODULES in by_path:
+        for block in text[by_path[_MODULES].object_id].split("[submodule")[1:]:
+            told = dict(_MODULE_LINE.findall(block))
+            urls[told.get("path", "")] = told.get("url", "")
+    return [
+        {"path": one.path, "commit": one.object_id, "url": urls.get(one.path) or one.path}
+        for one in entries
+        if one.kind == "commit"
+    ]
 
 
 def _firmware(by_path: Mapping[str, Entry], text: Mapping[str, str]) -> dict[str, str]:
