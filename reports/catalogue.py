@@ -41,6 +41,7 @@ class Catalogue:
         self.runs: Mapping[str, RunRecord] = {run.id: run for run in snapshot.runs}
         self.changes: Mapping[int, ChangeRecord] = {change.id: change for change in snapshot.changes}
         self.answers = snapshot.answers
+        self._first_kernels: dict[tuple[int, int], KernelRecord | None] = {}
 
     # -- runs ---------------------------------------------------------------------------------------
 
@@ -218,8 +219,16 @@ class Catalogue:
 
     def first_kernel(self, change: ChangeRecord, machine: MachineRecord) -> KernelRecord | None:
         """The oldest kernel with a run on this machine that carries the change."""
-        ran = [k for k in self.kernels if (k.id, machine.id) in self.latest_by_cell]
-        return first_kernel_carrying(change, ran)
+        asked = (change.id, machine.id)
+        if asked not in self._first_kernels:
+            ran = [k for k in self.kernels if (k.id, machine.id) in self.latest_by_cell]
+            self._first_kernels[asked] = first_kernel_carrying(change, ran)
+        return self._first_kernels[asked]
+
+    @cached_property
+    def branches(self) -> frozenset[str]:
+        """Names of stable branches, which have a page."""
+        return frozenset(branch.name for branch in self.answers.branches)
 
     @cached_property
     def backports_by_change(self) -> Mapping[int, Sequence[BackportRecord]]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import NamedTuple
 
 # "v7.1-rc3", "7.3~rc7-amd64", "7.1.13+deb13-amd64"
@@ -33,6 +34,7 @@ class KernelVersion(NamedTuple):
 LOWEST = KernelVersion(0, 0, 0, 0)
 
 
+@lru_cache(maxsize=8192)
 def kernel_version(text: str) -> KernelVersion | None:
     """Read a version or tag; None when it does not start like one."""
     found = _VERSION.match(text.strip())

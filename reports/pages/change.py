@@ -160,9 +160,8 @@ def evidence_of(change: ChangeRecord, kind: str) -> Data | None:
 
 
 def _carrier(catalogue: Catalogue, one: CarrierRecord) -> Data:
-    branches = {branch.name for branch in catalogue.answers.branches}
     page = None
-    if one.kind == "stable" and one.name in branches:
+    if one.kind == "stable" and one.name in catalogue.branches:
         page = branch_path(one.name)
     elif one.name in catalogue.kernel_lines:
         page = line_path(one.name)

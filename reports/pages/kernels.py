@@ -50,7 +50,6 @@ def _line_data(catalogue: Catalogue, line: Sequence[KnownKernelRecord]) -> Data:
 
 def _line_page(catalogue: Catalogue, line: Sequence[KnownKernelRecord]) -> Page:
     newest = line[-1]
-    branches = {one.name for one in catalogue.answers.branches}
     return Page(
         path=line_path(newest.line),
         kind="kernel-line",
@@ -58,7 +57,7 @@ def _line_page(catalogue: Catalogue, line: Sequence[KnownKernelRecord]) -> Page:
         section="kernels",
         data={
             **_line_data(catalogue, line),
-            "branch_page": branch_path(newest.line) if newest.line in branches else None,
+            "branch_page": branch_path(newest.line) if newest.line in catalogue.branches else None,
             "kernels": _grouped(catalogue, line),
         },
         sample=newest.sample,

@@ -417,6 +417,12 @@ def _plain(cell: Tag) -> bool:
     return cell.select_one("a, .kernel, .reason") is not None or "wide" in (cell.get("class") or [])
 
 
+def test_no_list_of_unbroken_pieces_is_wider_than_a_phone(pages: Path) -> None:
+    """Pieces that may not be broken inside (`.state`) need a space between them to wrap at."""
+    for name in NEW_PAGES:
+        assert '</span><span class="state' not in (pages / f"{name}.html").read_text(), name
+
+
 def test_an_empty_database_has_every_new_page(database: Database, tmp_path: Path) -> None:
     publish(database, tmp_path / "site", version="9.9", runs=tmp_path)
     for name in ("next/index", "stable/index", "kernels/index", "abi/index"):
