@@ -12,6 +12,7 @@ from functools import cached_property
 from itertools import combinations, pairwise, product
 
 from reports.answer_records import BackportRecord, KnownKernelRecord, Milestone
+from reports.around_records import TwinRecord
 from reports.compare import Side
 from reports.marks import NO_RUN, Mark, verdict_mark
 from reports.records import CampaignRecord, ChangeRecord, KernelRecord, MachineRecord, RunRecord, Snapshot
@@ -41,6 +42,7 @@ class Catalogue:
         self.runs: Mapping[str, RunRecord] = {run.id: run for run in snapshot.runs}
         self.changes: Mapping[int, ChangeRecord] = {change.id: change for change in snapshot.changes}
         self.answers = snapshot.answers
+        self.around = snapshot.around
         self._first_kernels: dict[tuple[int, int], KernelRecord | None] = {}
 
     # -- runs ---------------------------------------------------------------------------------------
@@ -229,6 +231,15 @@ class Catalogue:
     def branches(self) -> frozenset[str]:
         """Names of stable branches, which have a page."""
         return frozenset(branch.name for branch in self.answers.branches)
+
+    @cached_property
+    def twins_by_change(self) -> Mapping[int, Sequence[TwinRecord]]:
+        """Change id -> the commits of out-of-tree drivers that are this change."""
+        found: dict[int, list[TwinRecord]] = defaultdict(list)
+        for twin in self.around.twins:
+            if twin.change is not None:
+                found[twin.change].append(twin)
+        return found
 
     @cached_property
     def backports_by_change(self) -> Mapping[int, Sequence[BackportRecord]]:

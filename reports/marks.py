@@ -140,6 +140,39 @@ ABI: dict[str, Mark] = {
     )
 }
 
+CHECKS: dict[str, Mark] = {
+    mark.word: mark
+    for mark in (
+        Mark("differ", "bad", "The record says something else than the branch's commits."),
+        Mark("unknown", "doubt", "One of the two sides says nothing here."),
+        Mark("agree", "good", "The record and the commits say the same."),
+    )
+}
+
+NEEDS: dict[str, Mark] = {
+    mark.word: mark
+    for mark in (
+        Mark("never", "bad", "Kernels ask for it and no firmware release has it."),
+        Mark("withdrawn", "bad", "It was in a firmware release and was taken out."),
+        Mark("late", "doubt", "A kernel that asks for it was released before it."),
+        Mark("fits", "good", "It was released before the first kernel that asks for it."),
+        Mark("unasked", "calm", "No known kernel asks for it."),
+        Mark("unknown", "doubt", "No firmware tree is followed, or its dates are not known."),
+    )
+}
+
+TWINS: dict[str, Mark] = {
+    mark.word: mark
+    for mark in (
+        Mark("twin-only", "doubt", "Not upstream, as far as is known."),
+        Mark("posted", "busy", "On a mailing list only."),
+        Mark("applied", "busy", "In a maintainer's tree."),
+        Mark("upstream", "good", "In mainline, stable or linux-next."),
+        Mark("undone", "calm", "Reverted in the out-of-tree driver."),
+        Mark("sync", "calm", "Takes code over from the kernel and names no change."),
+    )
+}
+
 SEVERE = frozenset({"panic", "crash", "probe-fail", "load-fail", "open-fail", "create-fail", "resume-fail"})
 
 
@@ -180,6 +213,21 @@ def carries_mark(word: str) -> Mark:
 def abi_mark(verdict: str) -> Mark:
     """The mark of a change's verdict about the user interface."""
     return _known(ABI, verdict)
+
+
+def check_mark(verdict: str) -> Mark:
+    """The mark of a CVE record against the commits."""
+    return _known(CHECKS, verdict)
+
+
+def need_mark(verdict: str) -> Mark:
+    """The mark of a firmware name."""
+    return _known(NEEDS, verdict)
+
+
+def twin_mark(status: str) -> Mark:
+    """The mark of a commit of an out-of-tree driver."""
+    return _known(TWINS, status)
 
 
 def step_mark(verdict: str) -> Mark:

@@ -19,6 +19,7 @@ from db.git_tables import Commit, Landing, Match, Tag, Tree
 from db.mail_tables import Change, Message, Patch, Series, Source
 from db.run_tables import Campaign, CampaignStep, Environment, Finding, Kernel, Machine, Result, Run
 from reports.answer_reading import read_answers
+from reports.around_reading import read_around
 from reports.records import (
     CampaignRecord,
     ChangeRecord,
@@ -47,7 +48,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def read_snapshot(session: Session) -> Snapshot:
-    """Everything the site shows. About twenty-five SELECTs; rows that point nowhere are left out."""
+    """Everything the site shows. About thirty SELECTs; rows that point nowhere are left out."""
     machines = {
         row.id: MachineRecord(row.id, row.name, row.kind, row.generation, row.simulated)
         for row in session.scalars(select(Machine).order_by(Machine.name))
@@ -71,6 +72,7 @@ def read_snapshot(session: Session) -> Snapshot:
         ),
         campaigns=campaigns,
         answers=read_answers(session),
+        around=read_around(session),
     )
 
 

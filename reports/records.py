@@ -15,6 +15,7 @@ from typing import Any
 
 from db.metrics import Metric, facts_in, metrics_in
 from reports.answer_records import Answers
+from reports.around_records import Around
 
 
 @dataclass(frozen=True)
@@ -320,3 +321,4 @@ class Snapshot:
     sources: tuple[SourceRecord, ...] = ()
     campaigns: tuple[CampaignRecord, ...] = ()  # oldest first
     answers: Answers = field(default_factory=Answers)
+    around: Around = field(default_factory=Around)

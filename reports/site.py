@@ -15,6 +15,7 @@ from reports.feeds import Feed, feeds
 from reports.folder import SiteFolder, opened
 from reports.page import Page
 from reports.pages.abi import abi_page
+from reports.pages.around import around_pages
 from reports.pages.campaign import campaign_page
 from reports.pages.change import change_page
 from reports.pages.coming import coming_page
@@ -127,6 +128,7 @@ def _jobs(catalogue: Catalogue, runs: Path) -> Sequence[Job]:
     jobs.append(("stable branches", partial(stable_pages, catalogue)))
     jobs.append(("kernels", partial(kernel_pages, catalogue)))
     jobs.append(("user interface", one(partial(abi_page, catalogue))))
+    jobs.append(("CVE records, firmware, out of tree", partial(around_pages, catalogue)))
     jobs.append(("what comes next", one(partial(coming_page, catalogue))))
     jobs.append(("lists", partial(list_pages, catalogue, seen)))
     jobs.append(("front page", one(partial(front_page, catalogue))))

@@ -14,6 +14,7 @@ from reports.charts import Event, timeline
 from reports.marks import carries_mark, state_mark, verdict_mark
 from reports.page import Page
 from reports.pages.abi import touched_data
+from reports.pages.around import cve_data, twin_data
 from reports.pages.coming import coming_data
 from reports.pages.parts import (
     Data,
@@ -62,6 +63,8 @@ def change_page(catalogue: Catalogue, change: ChangeRecord) -> Page:
             "backports": [port_data(p) for p in catalogue.backports_by_change.get(change.id, ())],
             "bugs": [bug_data(catalogue, b) for b in catalogue.answers.bugs if b.fix == change.id],
             "touched": touched_data(touched) if touched else None,
+            "cves": [cve_data(catalogue, c) for c in catalogue.around.cves if c.change == change.id],
+            "twins": [twin_data(catalogue, t) for t in catalogue.twins_by_change.get(change.id, ())],
             "review": review(change),
             "mails": [
                 {

@@ -13,6 +13,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from db import answer_tables as rows
+from db import around_tables as around
 from db.database import Database
 from db.git_tables import Commit, Landing, Match, Tag, Tree
 from db.mail_tables import Change, Message, Patch, Series, Source
@@ -140,6 +141,7 @@ def fill(site: Site, extra: Callable[[Session], None] | None = None) -> None:
         _fill_tracker(session)
         _fill_runs(session, site.runs)
         fill_answers(session)
+        fill_around(session)
         if extra is not None:
             extra(session)
         session.commit()
@@ -496,6 +498,104 @@ def fill_answers(session: Session) -> None:
     session.add(rows.Coming(change_id=change(12), first=DATES["following"][2], release=DATES["following"][3]))
     for name, value in (("dates", DATES), ("backtest", BACKTEST)):
         session.add(rows.Outlook(name=name, made_at=NOW, value=value))
+
+
+def fill_around(session: Session) -> None:
+    """CVE records, firmware and an out-of-tree driver about the synthetic changes."""
+    changes = {change.slug: change.id for change in session.scalars(select(Change))}
+    for number, (name, change) in enumerate([("CVE-2026-1001", "change-9"), ("CVE-2026-1002", None)]):
+        cve = around.Cve(
+            source_id=2,
+            name=name,
+            state="published",
+            title=f"Title of {name}",
+            published=NOW - timedelta(days=number),
+            severity="7.8 HIGH",
+        )
+        session.add(cve)
+        session.flush()
+        if change is None:
+            continue
+        for position, (place, says, found, verdict) in enumerate(
+            [
+                ("mainline", "fixed in 7.3", "released, 7.3", "agree"),
+                ("linux-7.1.y", "never affected", "missing", "differ"),
+            ]
+        ):
+            session.add(
+                around.CveCheck(
+                    cve_id=cve.id,
+                    change_id=changes[change],
+                    position=position,
+                    place=place,
+                    says=says,
+                    found=found,
+                    verdict=verdict,
+                    why=f"why {verdict}",
+                    rule="fix",
+                    score=1.0,
+                )
+            )
+    for position, (path, verdict, since) in enumerate(
+        [("amdnpu/17f0_10/npu.sbin", "fits", "20250410"), ("amdnpu/17f0_11/npu_7.sbin", "never", None)]
+    ):
+        session.add(
+            around.FirmwareNeed(
+                position=position,
+                path=path,
+                device="0x17f0 revision 0x10",
+                generations=["npu4"],
+                first_kernel="v6.14",
+                last_kernel="v7.3",
+                version="1.0.0.63" if since else None,
+                since=since,
+                since_date=NOW if since else None,
+                verdict=verdict,
+                why=f"why {verdict}",
+            )
+        )
+    session.add(
+        around.FirmwareStep(
+            tree_id=1,
+            position=0,
+            path="amdnpu/17f0_10/npu.sbin",
+            what="added",
+            version="1.0.0.63",
+            tag="20250410",
+            tag_date=NOW,
+            commit_id=hexes("step"),
+            date=NOW,
+        )
+    )
+    twin = Tree(name="xdna-driver", role="twin", source_id=2, head=hexes("twin"))
+    session.add(twin)
+    session.flush()
+    for number, (status, change) in enumerate(
+        [("twin-only", None), ("twin-only", None), ("upstream", "change-9"), ("posted", "change-10")]
+    ):
+        commit = Commit(
+            sha=hexes(f"twin {number}"),
+            title=f"accel/amdxdna: out of tree {number}",
+            author_name="Out Oftree",
+            author_email="out@example.org",
+            author_date=NOW,
+            commit_date=NOW - timedelta(days=number),
+        )
+        session.add(commit)
+        session.flush()
+        session.add(
+            around.TwinPair(
+                tree_id=twin.id,
+                commit_id=commit.id,
+                change_id=changes[change] if change else None,
+                status=status,
+                rule="title" if change else "no rung",
+                score=0.9 if change else 0.8,
+                evidence="the titles are equal" if change else "nothing known upstream is like it",
+                first="twin" if change else None,
+                days=12.4 if change else None,
+            )
+        )
 
 
 def _fill_runs(session: Session, folder: Path) -> None:

@@ -14,6 +14,7 @@ from bs4 import BeautifulSoup, Tag
 from sqlalchemy import delete, select, update
 
 from db import answer_tables as rows
+from db import around_tables as around
 from db.database import Database
 from db.mail_tables import Change, Message
 from db.mail_tables import Source as SourceRow
@@ -25,7 +26,8 @@ NOW = datetime(2026, 11, 23, 16, 0, tzinfo=UTC)
 HOSTILE = '"><script>alert(1)</script>\u202e{{ 7*7 }}'
 NEW_PAGES = (
     "index", "next/index", "stable/index", "stable/linux-7.1.y", "kernels/index", "kernels/linux-7.2.y",
-    "abi/index", "windows/7.2", "windows/7.5", "changes/change-8", "changes/change-9", "changes/change-12",
+    "abi/index", "cves/index", "firmware/index", "twin/index",
+    "windows/7.2", "windows/7.5", "changes/change-8", "changes/change-9", "changes/change-12",
 )  # fmt: skip
 
 
@@ -280,6 +282,43 @@ def test_a_regression_is_open_when_the_newest_kernel_fails_what_an_older_one_pas
     assert open_regressions([]) == []
 
 
+# -- what surrounds the kernel --------------------------------------------------------------------------
+
+
+def test_cve_records_tell_both_sides_those_that_differ_first(pages: Path) -> None:
+    first, second = data(pages, "cves/index")["cves"]
+    assert (first["name"], first["verdict"]["word"]) == ("CVE-2026-1001", "differ")
+    assert [(c["place"], c["verdict"]["word"], c["page"]) for c in first["checks"]] == [
+        ("linux-7.1.y", "differ", "stable/linux-7.1.y.html"),
+        ("mainline", "agree", None),
+    ]
+    assert (second["change"], second["verdict"]["word"]) == (None, "unknown")
+    assert "no commit of it is known here" in words(pages, "cves/index")
+    assert "CVE-2026-1001" in words(pages, "changes/change-9")
+
+
+def test_firmware_that_can_fail_comes_first(pages: Path) -> None:
+    found = data(pages, "firmware/index")
+    assert [one["verdict"]["word"] for one in found["needs"]] == ["never", "fits"]
+    assert found["steps"][0]["tag"] == "20250410"
+
+
+def test_the_out_of_tree_driver_by_status_with_who_was_first(pages: Path) -> None:
+    found = data(pages, "twin/index")
+    groups = {group["status"]["word"]: group for group in found["groups"]}
+    assert {word: len(group["commits"]) for word, group in groups.items()} == {
+        "twin-only": 2, "posted": 1, "upstream": 1,
+    }  # fmt: skip
+    assert groups["twin-only"]["common"]["rule"] == "no rung"
+    assert groups["upstream"]["common"] is None
+    told = words(pages, "twin/index")
+    assert "out of tree first, by 12 days" in told
+    lacking = {change["title"] for change in found["lacking"]}
+    assert "accel/amdxdna: refuse to flush an imported BO" not in lacking
+    assert "accel/amdxdna: Remove NPU2 support" in lacking
+    assert "out of tree 2" in words(pages, "changes/change-9")
+
+
 # -- every page -----------------------------------------------------------------------------------------
 
 
@@ -307,6 +346,11 @@ def test_hostile_answers_stay_in_their_places(site: Any, tmp_path: Path) -> None
             (rows.KnownKernel, ("kind", "version", "upstream")),
             (rows.Touched, ("source", "verdict")),
             (rows.StableBranch, ("base", "newest")),
+            (around.Cve, ("name", "state", "title", "severity")),
+            (around.CveCheck, ("place", "says", "found", "verdict", "why", "rule")),
+            (around.FirmwareNeed, ("path", "device", "first_kernel", "version", "since", "verdict", "why")),
+            (around.FirmwareStep, ("path", "what", "version", "tag")),
+            (around.TwinPair, ("status", "rule", "evidence", "first")),
         ):
             for row in session.scalars(select(table)):
                 for column in columns:
@@ -334,7 +378,7 @@ def test_hostile_answers_stay_in_their_places(site: Any, tmp_path: Path) -> None
         session.commit()
     publish(site.database, tmp_path / "site", version="9.9", runs=site.runs, now=NOW)
     checked = 0
-    for folder in ("stable", "kernels", "abi", "next", "changes", "windows", "."):
+    for folder in ("stable", "kernels", "abi", "next", "cves", "firmware", "twin", "changes", "windows", "."):
         for file in (tmp_path / "site" / folder).glob("*.html"):
             raw = file.read_text("utf-8")
             assert "<script" not in raw.lower()
@@ -425,5 +469,6 @@ def test_no_list_of_unbroken_pieces_is_wider_than_a_phone(pages: Path) -> None:
 
 def test_an_empty_database_has_every_new_page(database: Database, tmp_path: Path) -> None:
     publish(database, tmp_path / "site", version="9.9", runs=tmp_path)
-    for name in ("next/index", "stable/index", "kernels/index", "abi/index"):
+    for folder in ("next", "stable", "kernels", "abi", "cves", "firmware", "twin"):
+        name = f"{folder}/index"
         assert "xdnawatch track sync" in words(tmp_path / "site", name)

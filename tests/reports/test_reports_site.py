@@ -85,7 +85,7 @@ def test_every_kind_of_page_is_there_and_every_link_leads_somewhere(pages: Path)
     assert kinds == {
         "front", "windows", "window", "change", "runs", "run", "log", "compares", "compare",
         "tests", "test", "campaigns", "campaign", "machines", "machine", "stables", "stable", "kernels",
-        "kernel-line", "abi", "next",
+        "kernel-line", "abi", "next", "cves", "firmware", "twin",
     }  # fmt: skip
     assert broken_links(pages) == []
 
@@ -271,7 +271,7 @@ def test_the_number_of_queries_does_not_grow_with_the_rows(site: Any, tmp_path: 
 
     event.listen(site.database.engine, "before_cursor_execute", count)
     write(site, tmp_path / "site")
-    assert len(queries) <= 30
+    assert len(queries) <= 36
 
 
 def test_progress_reaches_its_total(site: Any, tmp_path: Path) -> None:
@@ -355,6 +355,9 @@ def test_no_text_from_outside_gets_out_of_its_place(site: Any, tmp_path: Path) -
         "kernels/linux-7.2.y",
         "abi/index",
         "next/index",
+        "cves/index",
+        "firmware/index",
+        "twin/index",
         "compare/virtual-npu4/6.19.14.deb13-amd64..7.3.4.deb13-amd64",
         "campaigns/20261123T150000-b15ec7",
     ],
