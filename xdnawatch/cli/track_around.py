@@ -94,7 +94,7 @@ def twin_command(
 ) -> None:
     """Show which commits of the out-of-tree driver are upstream, which are not, and who was first.
 
-    The out-of-tree driver is a [[tree]] of role "twin" in the settings. Statuses: upstream (mainline,
+    The out-of-tree driver is a tree of role "twin" in the settings. Statuses: upstream (mainline,
     stable or linux-next), applied (a maintainer's tree), posted (on a list only), undone (reverted there),
     sync (takes code over from the kernel and names no change), twin-only. Each pair carries its rule,
     score and evidence; days count from the first commit of the one side to that of the other.
@@ -157,7 +157,7 @@ def firmware_command(
     """Show which firmware the kernels ask for, since which firmware release it is there, and what fails.
 
     Kernels are the tags of the followed mainline and stable trees, as their sources say; firmware is a
-    [[tree]] of role "firmware" (linux-firmware), read from its WHENCE. Verdicts: fits, late (a kernel was
+    tree of role "firmware" (linux-firmware), read from its WHENCE. Verdicts: fits, late (a kernel was
     released before its firmware), never (in no release), withdrawn, unasked, unknown.
 
     [bold]Example[/bold]: xdnawatch track firmware 17f0_10/npu_7.sbin --history
@@ -219,8 +219,8 @@ def userspace_command(
 ) -> None:
     """Show the releases of user space (XRT, amd/xdna-driver): what they pin and which kernels they fit.
 
-    They are the tags and version branches of [[tree]] entries with role "userspace". A kernel "lacks" the
-    names of its interface that the release's shim uses and the kernel does not answer; the shim may do
+    They are the tags and version branches of trees with role "userspace" in the settings. A kernel "lacks"
+    the names of its interface that the release's shim uses and the kernel does not answer; the shim may do
     without some of them.
 
     [bold]Example[/bold]: xdnawatch track userspace 1.9 --kernel 7.1
