@@ -7,7 +7,7 @@ import os
 import select
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from harness.suite.device import error_name
 
@@ -21,8 +21,14 @@ class ChildError(Exception):
     """The child ended without an answer."""
 
 
-def as_user(uid: int, work: Callable[[], object], before: Callable[[], object] | None = None) -> object:
-    """Run ``work`` in a child with uid and gid ``uid`` and no groups; its JSON-able result.
+def as_user(
+    uid: int,
+    work: Callable[[], object],
+    before: Callable[[], object] | None = None,
+    *,
+    groups: Sequence[int] = (),
+) -> object:
+    """Run ``work`` in a child with uid and gid ``uid`` and no other ``groups``; its JSON-able result.
 
     ``before`` runs in the child while it still has the caller's rights. An OSError of ``work`` comes back as
     its errno's name. ChildError when the child dies or is silent for CHILD_TIMEOUT.
@@ -30,7 +36,7 @@ def as_user(uid: int, work: Callable[[], object], before: Callable[[], object] |
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:
-        _child(uid, work, before, writing)
+        _child(uid, work, before, writing, groups)
     os.close(writing)
     try:
         return json.loads(_answer(pid, reading))
@@ -38,14 +44,20 @@ def as_user(uid: int, work: Callable[[], object], before: Callable[[], object] |
         os.close(reading)
 
 
-def _child(uid: int, work: Callable[[], object], before: Callable[[], object] | None, writing: int) -> None:
+def _child(
+    uid: int,
+    work: Callable[[], object],
+    before: Callable[[], object] | None,
+    writing: int,
+    groups: Sequence[int] = (),
+) -> None:
     status = 1
     try:
         signal.setitimer(signal.ITIMER_REAL, 0)
         if before:
             before()
         if uid != os.getuid():
-            os.setgroups([])
+            os.setgroups(groups)
             os.setgid(uid)
             os.setuid(uid)
         os.write(writing, json.dumps(outcome(work)).encode()[:ANSWER_LIMIT])

@@ -14,7 +14,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 from harness.suite import drm, packets, uapi
 
@@ -123,12 +123,25 @@ class Context:
 
 
 class Device:
-    """An open node. Closing it makes the kernel release everything of this client."""
+    """An open node. Closing it makes the kernel release everything of this client.
+
+    ``scribbles``: the driver's calls, of every client of this process, that were refused and yet changed
+    their argument; whoever looks takes them away.
+    """
+
+    scribbles: ClassVar[list[str]] = []
 
     def __init__(self, node: str) -> None:
         self.node = node
         self.fd = os.open(node, os.O_RDWR | os.O_CLOEXEC)
         self._mappings: list[Mapping] = []
+
+    @classmethod
+    def around(cls, descriptor: int) -> Device:
+        """The client behind a descriptor that came from elsewhere; closing ends this descriptor alone."""
+        made = cls.__new__(cls)
+        made.node, made.fd, made._mappings = "", descriptor, []
+        return made
 
     def __enter__(self) -> Device:
         return self
@@ -151,8 +164,13 @@ class Device:
 
     def ioctl(self, request: int, argument: ctypes.Structure) -> None:
         """One ioctl in place; OSError with the kernel's errno. A signal restarts it."""
+        before = bytes(argument)
         while _libc.ioctl(self.fd, request, ctypes.byref(argument)) < 0:
-            if ctypes.get_errno() != errno.EINTR:
+            number = ctypes.get_errno()
+            if number != errno.EINTR:
+                if bytes(argument) != before and uapi.is_driver(request):
+                    self.scribbles.append(f"{type(argument).__name__} ({errno.errorcode[number]})")
+                ctypes.set_errno(number)
                 _raise(type(argument).__name__)
 
     def version(self) -> tuple[str, int, int, int]:

@@ -33,6 +33,14 @@ class SyncobjDestroy(ctypes.Structure):
     _fields_ = (("handle", U32), ("pad", U32))
 
 
+class SyncobjHandle(ctypes.Structure):
+    _fields_ = (("handle", U32), ("flags", U32), ("fd", S32), ("pad", U32), ("point", U64))
+
+
+class SyncobjEventfd(ctypes.Structure):
+    _fields_ = (("handle", U32), ("flags", U32), ("point", U64), ("fd", S32), ("pad", U32))
+
+
 class SyncobjTimelineWait(ctypes.Structure):
     _fields_ = (
         ("handles", U64),
@@ -50,6 +58,7 @@ class SyncobjTimelineArray(ctypes.Structure):
     _fields_ = (("handles", U64), ("points", U64), ("count_handles", U32), ("flags", U32))
 
 
+WAIT_ALL = 1 << 0
 WAIT_FOR_SUBMIT = 1 << 1  # of SyncobjTimelineWait.flags: wait also for a point not yet submitted
 
 VERSION = request(READ_WRITE, 0x00, Version)
@@ -57,5 +66,8 @@ GEM_CLOSE = request(WRITE, 0x09, GemClose)
 PRIME_HANDLE_TO_FD = request(READ_WRITE, 0x2D, PrimeHandle)
 PRIME_FD_TO_HANDLE = request(READ_WRITE, 0x2E, PrimeHandle)
 SYNCOBJ_DESTROY = request(READ_WRITE, 0xC0, SyncobjDestroy)
+SYNCOBJ_HANDLE_TO_FD = request(READ_WRITE, 0xC1, SyncobjHandle)
+SYNCOBJ_FD_TO_HANDLE = request(READ_WRITE, 0xC2, SyncobjHandle)
 SYNCOBJ_TIMELINE_WAIT = request(READ_WRITE, 0xCA, SyncobjTimelineWait)
 SYNCOBJ_QUERY = request(READ_WRITE, 0xCB, SyncobjTimelineArray)
+SYNCOBJ_EVENTFD = request(READ_WRITE, 0xCF, SyncobjEventfd)

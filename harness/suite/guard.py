@@ -80,7 +80,7 @@ def look(root: Path = Path("/"), node: str | None = None) -> Found:
 
 def _opened(root: Path, pci: PciDevice | None, path: str) -> Found:
     attributes = {
-        name: _text(root / f"sys/bus/pci/devices/{pci.address if pci else ''}/{name}")
+        name: text(root / f"sys/bus/pci/devices/{pci.address if pci else ''}/{name}")
         for name in ("vbnv", "fw_version", "device_type")
     }
     try:
@@ -129,12 +129,12 @@ def _node(root: Path, pci: PciDevice) -> str | None:
 
 def slept(pci: PciDevice, root: Path = Path("/")) -> bool:
     """Whether the device was runtime suspended since its driver was bound."""
-    return _text(root / f"sys/bus/pci/devices/{pci.address}/power/runtime_suspended_time") not in ("0", "")
+    return text(root / f"sys/bus/pci/devices/{pci.address}/power/runtime_suspended_time") not in ("0", "")
 
 
 def virtual(root: Path = Path("/")) -> bool:
     """Whether this is a QEMU machine: its NPU is simulated and may be treated as such."""
-    return _text(root / "sys/class/dmi/id/sys_vendor") == "QEMU"
+    return text(root / "sys/class/dmi/id/sys_vendor") == "QEMU"
 
 
 def rebind(pci: PciDevice, root: Path = Path("/")) -> None:
@@ -162,17 +162,17 @@ def huge_heaps(root: Path = Path("/")) -> bool:
     choice = root / "sys/kernel/mm/transparent_hugepage/shmem_enabled"
     with contextlib.suppress(OSError):
         choice.write_text("within_size", "ascii")
-    return "[within_size]" in _text(choice)
+    return "[within_size]" in text(choice)
 
 
 def facts(root: Path = Path("/")) -> dict[str, object]:
     """What else a result depends on, as far as this machine tells."""
-    taint = _text(root / "proc/sys/kernel/tainted")
+    taint = text(root / "proc/sys/kernel/tainted")
     parameters = root / "sys/module/amdxdna/parameters"
     return {
         "taint": int(taint) if taint.isdigit() else None,
-        "module_srcversion": _text(root / "sys/module/amdxdna/srcversion") or None,
-        "module_parameters": {path.name: _text(path) for path in sorted(parameters.glob("*"))},
+        "module_srcversion": text(root / "sys/module/amdxdna/srcversion") or None,
+        "module_parameters": {path.name: text(path) for path in sorted(parameters.glob("*"))},
         "iommu_groups": len(list((root / "sys/kernel/iommu_groups").glob("*"))),
         "uid": os.getuid(),
     }
@@ -188,17 +188,18 @@ def patience(normal: float, tainted: float, root: Path = Path("/")) -> float:
 
 def taint(root: Path = Path("/")) -> int:
     """The kernel's taint bits, 0 when they cannot be read."""
-    text = _text(root / "proc/sys/kernel/tainted")
-    return int(text) if text.isdigit() else 0
+    bits = text(root / "proc/sys/kernel/tainted")
+    return int(bits) if bits.isdigit() else 0
 
 
-def _text(path: Path) -> str:
+def text(path: Path, *, limit: int = 200) -> str:
+    """The beginning of a small file, "" when it cannot be read."""
     try:
-        return path.read_text("utf-8", "replace").strip()[:200]
+        return path.read_text("utf-8", "replace").strip()[:limit]
     except OSError:
         return ""
 
 
 def _number(path: Path) -> int:
-    text = _text(path)
-    return int(text, 16) if text.startswith("0x") else -1
+    number = text(path)
+    return int(number, 16) if number.startswith("0x") else -1

@@ -41,6 +41,24 @@ def start_npu(
     return [header(Opcode.START_NPU, len(body)), *body]
 
 
+def start_npu_preempt(
+    instructions: int,
+    size: int,
+    save: tuple[int, int],
+    restore: tuple[int, int],
+    arguments: Sequence[int] = (),
+    *,
+    opcode: int = Opcode.START_NPU_PREEMPT,
+) -> list[int]:
+    """ERT_START_NPU_PREEMPT, or _ELF by ``opcode``: the instructions at ``instructions``, and those that save
+    and restore the array's state when it is taken away, each (device address, size in bytes)."""
+    places = [
+        word for place in (instructions, save[0], restore[0]) for word in (place & 0xFFFFFFFF, place >> 32)
+    ]
+    body = [1, *places, size, save[1], restore[1], 0, *arguments]
+    return [header(opcode, len(body)), *body]
+
+
 def chain(handles: Sequence[int], *, count: int | None = None) -> list[int]:
     """ERT_CMD_CHAIN over the command buffers ``handles``; ``count`` lies about their number."""
     words = [count if count is not None else len(handles), 0, 0, 0, 0, 0]

@@ -409,12 +409,17 @@ class SetPowerMode(ctypes.Structure):
 
 WRITE, READ_WRITE = 1, 3  # direction bits of a request
 _TYPE = ord("d")
-_COMMAND_BASE = 0x40
+_COMMAND_BASE, _COMMAND_END = 0x40, 0xA0
 
 
 def request(direction: int, number: int, structure: type[ctypes.Structure]) -> int:
     """The number that ioctl(2) takes (asm-generic/ioctl.h): direction, size, type, number."""
     return direction << 30 | ctypes.sizeof(structure) << 16 | _TYPE << 8 | number
+
+
+def is_driver(number: int) -> bool:
+    """Whether a request is one of the driver's own, not one of the DRM core's (drm.h, DRM_COMMAND_BASE)."""
+    return _COMMAND_BASE <= number & 0xFF < _COMMAND_END
 
 
 def _driver(number: Ioctl, structure: type[ctypes.Structure], direction: int = READ_WRITE) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import platform
@@ -318,16 +319,20 @@ def tiles(metadata: uapi.QueryAieMetadata) -> int:
 
 
 @pytest.fixture(scope=shared)
-def heap(device: Device) -> Buffer:
+def heap(device: Device, witness: Witness) -> Buffer:
     """The heap of ``device``: 64 MiB. Made once, as mapping it costs most on a simulated device."""
-    return device.heap()
+    made = device.heap()
+    witness.accept()
+    return made
 
 
 @pytest.fixture(scope=shared)
-def unit(device: Device, heap: Buffer) -> Buffer:
+def unit(device: Device, heap: Buffer, witness: Witness) -> Buffer:
     """32 KiB in the heap, used as the code of compute units and as instructions."""
     assert heap.size >= 32768
-    return device.buffer(uapi.Bo.DEV, 32768)
+    made = device.buffer(uapi.Bo.DEV, 32768)
+    witness.accept()
+    return made
 
 
 @pytest.fixture
@@ -355,6 +360,16 @@ def context(program: None, device: Device, bare_context: Context, unit: Buffer) 
     assert program is None
     device.configure(bare_context, [unit.handle])
     return bare_context
+
+
+@pytest.fixture
+def power_kept(device: Device) -> Iterator[None]:
+    """The power mode is put back after the test."""
+    before = device.power_mode()
+    yield
+    with contextlib.suppress(OSError):  # of a device that the test lost, and says so
+        if device.power_mode() != before:
+            device.set_power_mode(before)
 
 
 @pytest.fixture
@@ -421,17 +436,19 @@ def witness(request: pytest.FixtureRequest, after_probe: AfterProbe) -> Iterator
 
 @pytest.fixture(autouse=True)
 def unchanged(request: pytest.FixtureRequest, witness: Witness) -> Iterator[None]:
-    """A test that passed but left a context, a warning or a taint behind has failed."""
+    """A test that passed but left the device or the kernel changed has failed (harness.suite.witness)."""
     witness.forget()
+    Device.scribbles.clear()
     yield
     if request.config.stash.get(LOST, False):
         return
-    changes = witness.changes()
+    changes = [f"a refused call changed its argument: {call}" for call in Device.scribbles]
+    changes += witness.changes()
     marker = request.node.get_closest_marker("logs")
     if marker:
         allowed = re.compile(str(marker.args[0]))
         rest = [text for text in changes if text.startswith("kernel log: ") and not allowed.search(text)]
-        left = [text for text in changes if text.startswith("contexts")]
+        left = [text for text in changes if not text.startswith(("kernel log: ", "kernel taint"))]
         changes = left + rest  # the taint of an allowed warning is allowed with it
     if changes:
         request.node.user_properties.append(("device-changed", plain(changes)))

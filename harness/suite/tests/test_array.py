@@ -8,7 +8,7 @@ import os
 import pytest
 
 from harness.suite import guard, uapi
-from harness.suite.device import Buffer, Context, Device
+from harness.suite.device import Buffer, Context, Device, anonymous
 from harness.suite.tests.conftest import Attempt, Expect, Record, Refuse
 
 NOWHERE = 0x10
@@ -86,6 +86,22 @@ def test_context_list_long_element(device: Device, bare_context: Context) -> Non
     assert argument.element_size == ENTRY
     assert argument.num_element >= 1
     assert bare_context.handle
+
+
+def test_context_list_at_the_limits(device: Device, bare_context: Context) -> None:
+    """The largest element and the largest count are taken together, and ours is in the list."""
+    room = anonymous(uapi.MAX_ELEMENT_SIZE * uapi.MAX_ELEMENTS)
+    argument = uapi.GetArray(
+        param=uapi.Array.HW_CONTEXT_ALL,
+        element_size=uapi.MAX_ELEMENT_SIZE,
+        num_element=uapi.MAX_ELEMENTS,
+        buffer=room.address,
+    )
+    device.ioctl(uapi.GET_ARRAY, argument)
+    handles = [room.word(ENTRY * index // 4) for index in range(argument.num_element)]
+    room.close()
+    assert argument.element_size == ENTRY
+    assert bare_context.handle in handles
 
 
 def test_async_error_none(device: Device, attempt: Attempt, expect: Expect, record: Record) -> None:

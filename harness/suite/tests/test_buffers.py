@@ -99,6 +99,12 @@ def test_sync_share(device: Device, share: Buffer, direction: int, attempt: Atte
     assert got in ("ok", "EINVAL", "EOPNOTSUPP")
 
 
+@pytest.mark.parametrize("direction", [2, 0xFFFFFFFF])
+def test_sync_direction_is_not_checked(share: Buffer, device: Device, direction: int) -> None:
+    """A direction that is none is taken as any other: the driver flushes both ways (all releases)."""
+    device.sync(share.handle, share.size, direction=direction)
+
+
 def test_sync_dev(device: Device, unit: Buffer) -> None:
     """Flushing a DEV buffer works."""
     device.sync(unit.handle, unit.size)

@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from harness.suite import packets, uapi
+from harness.suite import guard, packets, uapi
 from harness.suite.device import Buffer, Context, Device
 from harness.suite.tests.conftest import Attempt, Expect, Record, Refuse
 
@@ -147,6 +147,31 @@ def test_chain_of_npu_commands(device: Device, context: Context, command: Buffer
     assert state == DONE
 
 
+@pytest.mark.parametrize(
+    "opcode", [uapi.Opcode.START_NPU_PREEMPT, uapi.Opcode.START_NPU_PREEMPT_ELF], ids=["preempt", "elf"]
+)
+def test_preemptible(
+    device: Device,
+    context: Context,
+    command: Buffer,
+    unit: Buffer,
+    opcode: int,
+    pci: guard.PciDevice,
+    attempt: Attempt,
+    expect: Expect,
+    record: Record,
+) -> None:
+    """A command that may be preempted completes (6.19 and later, not NPU1); the next one works either way."""
+    place = unit.address
+    words = packets.start_npu_preempt(place, 256, (place + 4096, 64), (place + 8192, 64), opcode=opcode)
+    states: list[int] = []
+    got = attempt(lambda: states.append(device.run(context, command, words)))
+    record("state", uapi.Command(states[0]).name if states else None)
+    if expect("preempt") == "ok" and pci.generation != "npu1":
+        assert (got, states) == ("ok", [DONE])
+    assert device.run(context, command, packets.start_cu()) == DONE
+
+
 REFUSED_WORDS = {
     "opcode-unknown": [packets.header(7, 4), 1, 0, 0, 0],
     "no-words": [packets.header(uapi.Opcode.START_CU, 0)],
@@ -249,7 +274,12 @@ def test_exec_refused(context: Context, command: Buffer, refuse: Refuse, name: s
     """What EXEC_CMD refuses: reserved fields, types, counts, memory, handles."""
     error, change = EXEC[name]
     command.memory.words(packets.start_cu())
-    wish = {"hwctx": context.handle, "cmd_handles": command.handle, "cmd_count": 1} | change
+    wish = {
+        "hwctx": context.handle,
+        "type": uapi.Submit.EXEC_BUF,
+        "cmd_handles": command.handle,
+        "cmd_count": 1,
+    } | change
     refuse(error, uapi.EXEC_CMD, uapi.ExecCmd(**wish))
 
 

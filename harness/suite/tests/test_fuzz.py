@@ -46,7 +46,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.mark.fuzz
 @pytest.mark.logs(".")  # judged here, program by program
 @pytest.mark.limit(SLICE + 120)
-@pytest.mark.usefixtures("program")
+@pytest.mark.usefixtures("program", "power_kept")
 def test_fuzz(request: pytest.FixtureRequest, node: str, record: Record, part: int) -> None:
     """No program warns, oopses, hangs, leaves contexts behind or makes the device deaf."""
     seconds = min(SLICE, float(request.config.getoption("--fuzz")) - part * SLICE)

@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 import resource
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from harness.suite import uapi
-from harness.suite.child import NOBODY, as_user
+from harness.suite import contract, guard, uapi
+from harness.suite.child import NOBODY, as_user, outcome
 from harness.suite.device import Context, Device, anonymous
 from harness.suite.tests.conftest import Carries, Expect, Record
+
+SOME_GROUP = 4242  # nobody's, in a virtual machine
 
 
 def _with(node: str, work: object) -> object:
@@ -42,6 +45,40 @@ def test_open_as_nobody(node: str, record: Record) -> None:
     got = as_user(NOBODY, ask)
     record("result", got)
     assert got == ("ok" if mode & 0o006 == 0o006 else "EACCES")
+
+
+@pytest.fixture
+def group(node: str) -> Iterator[int]:
+    """The node's group. In a virtual machine, where the node is root's alone, it gets one for the test."""
+    found = Path(node).stat()
+    if found.st_gid or not guard.virtual():
+        if not found.st_gid:
+            pytest.skip(contract.ENVIRONMENT_PREFIX + f"group: {node} belongs to no group of users")
+        yield found.st_gid
+        return
+    os.chown(node, -1, SOME_GROUP)
+    os.chmod(node, 0o660)  # noqa: PTH101 - beside chown, which Path lacks for numbers before 3.13
+    try:
+        yield SOME_GROUP
+    finally:
+        os.chown(node, -1, found.st_gid)
+        os.chmod(node, stat.S_IMODE(found.st_mode))  # noqa: PTH101 - see above
+
+
+@pytest.mark.root
+def test_open_as_a_member_of_the_group(node: str, group: int, record: Record) -> None:
+    """A user of the node's group (render) opens it and asks; SET_STATE stays root's. Others are refused."""
+
+    def ask() -> object:
+        with Device(node) as client:
+            client.metadata()
+            return ["opened", outcome(lambda: client.set_power_mode(uapi.PowerMode.DEFAULT))]
+
+    got = as_user(NOBODY, ask, groups=[group])
+    record("result", got)
+    assert got == ["opened", "EACCES"]
+    if stat.S_IMODE(Path(node).stat().st_mode) & 0o006 == 0:
+        assert as_user(NOBODY, ask) == "EACCES"
 
 
 @pytest.mark.root

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterator
 
 import pytest
 
@@ -11,16 +10,8 @@ from harness.suite import uapi
 from harness.suite.device import Context, Device
 from harness.suite.tests.conftest import Attempt, Expect, Record, Refuse
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.usefixtures("power_kept")]
 NOWHERE = 0x10
-
-
-@pytest.fixture(autouse=True)
-def _restored(device: Device) -> Iterator[None]:
-    before = device.power_mode()
-    yield
-    if device.power_mode() != before:
-        device.set_power_mode(before)
 
 
 def _resources(device: Device, record: Record, expect: Expect, when: str) -> uapi.GetResourceInfo | None:
@@ -147,7 +138,11 @@ def test_power_mode_padding(device: Device, attempt: Attempt) -> None:
 
 
 @pytest.mark.negative
-@pytest.mark.parametrize("param", [1, 2, 77, 0xFFFFFFFF])
+@pytest.mark.parametrize(
+    "param",
+    [uapi.State.WRITE_AIE_MEM, uapi.State.WRITE_AIE_REG, 77, 0xFFFFFFFF],
+    ids=["1", "2", "77", "4294967295"],
+)
 def test_unknown_parameter(refuse: Refuse, param: int) -> None:
     """A parameter that the main line never had is EOPNOTSUPP (WRITE_AIE_MEM and _REG are names only)."""
     payload = uapi.SetPowerMode()

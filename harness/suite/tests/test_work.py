@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
@@ -43,7 +43,7 @@ def pattern(seed: int, size: int = LENGTH) -> bytes:
 
 
 @pytest.fixture
-def buffers(device: Device, program: None) -> list[Buffer]:
+def buffers(device: Device, program: None) -> Iterator[list[Buffer]]:
     """Two inputs and an output that the device can reach; with the process's addresses it cannot."""
     assert program is None
     made = [device.buffer(uapi.Bo.SHARE, LENGTH) for _turn in range(3)]
@@ -56,7 +56,9 @@ def buffers(device: Device, program: None) -> list[Buffer]:
     made[0].memory.write(pattern(1))
     made[1].memory.write(pattern(0x9E3779B9))
     made[2].memory.write(UNTOUCHED * LENGTH)
-    return made
+    yield made
+    for one in made:
+        device.free(one)
 
 
 @pytest.fixture
