@@ -73,7 +73,12 @@ def look(root: Path = Path("/"), node: str | None = None) -> Found:
     path = node or (_node(root, pci) if pci else None)
     if missing or path is None:
         if not missing:
-            missing = [Missing("node", "amdxdna is loaded but made no node: its probe failed, see dmesg")]
+            missing = [
+                Missing(
+                    "node",
+                    "amdxdna is loaded but made no node: its probe failed (see dmesg), or it was unbound",
+                )
+            ]
         return Found(pci, path, tuple(missing))
     return _opened(root, pci, path)
 

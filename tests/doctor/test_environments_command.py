@@ -100,6 +100,8 @@ def test_a_wrong_name_and_a_blamed_kernel_are_exit_code_1_and_said(guest: FakeGu
     code, _, said = environments("--kernel", "7.3.4", "--only", "memlock")
     assert code == 1
     assert "memlock on 7.3.4: doctor's cause is kernel" in said
+    guest.wrong = {}
+    assert environments("--kernel", "7.3.4", "--only", "memlock")[0] == 0, "what was wrong is tried again"
     guest.wrong = {"no-device": {"verdict": "fail"}}
     code, _, said = environments("--kernel", "7.3.4", "--only", "no-device")
     assert code == 1

@@ -89,14 +89,21 @@ def environments(
 
 
 def remembered(app: AppContext) -> dict[str, Seen]:
-    """Every look by its key, the newest of each; lines cut off or of other rows are left out."""
+    """Every right look by its key. What was named wrongly is looked at again, for a better rule may judge it.
+
+    Lines that were cut off or are of other rows are left out.
+    """
     path = app.data / RECORD
     found: dict[str, Seen] = {}
     if path.is_file():
         for line in path.read_text("utf-8", "replace").splitlines():
             try:
                 facts = json.loads(line)
-                found[str(facts["key"])] = seen_of(facts)
+                seen = seen_of(facts)
+                if seen.right:
+                    found[str(facts["key"])] = seen
+                else:
+                    found.pop(str(facts["key"]), None)
             except (ValueError, TypeError, KeyError, StopIteration):
                 continue
     return found
