@@ -14,11 +14,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from db.database import Database
 from tests.postgres import AbsentError, Postgres, running
 
 ROOT = Path(__file__).parent.parent
+
+# That a loaded machine draws its inputs slowly says nothing about the code under test.
+settings.register_profile("any-machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any-machine")
 
 
 class NetworkUsedError(AssertionError):
