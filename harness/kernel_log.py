@@ -209,6 +209,16 @@ def _from(findings: Sequence[LogFinding], since: float) -> Iterator[LogFinding]:
             yield finding
 
 
+def unfinished_test(lines: Iterable[bytes], nonce: str) -> str | None:
+    """The test that runs by the suite's last mark in a log; None behind a ``finish`` or without marks."""
+    running: str | None = None
+    for raw in lines:
+        mark = MARK.search(parse_line(raw).text) if b"xdnawatch: " in raw else None
+        if mark and mark["nonce"] == nonce:
+            running = mark["test"] if mark["word"] == "start" else None
+    return running
+
+
 def only_new(findings: Iterable[LogFinding], known: Iterable[LogFinding]) -> tuple[LogFinding, ...]:
     """Findings of a second log (the serial console) that the first (kernel.log) does not have."""
     have = {(finding.signature, finding.time) for finding in known}

@@ -20,7 +20,7 @@ from typing import Any, Literal
 from harness import boot_proof, environment
 from harness.environment import ExamineError
 from harness.errors import HarnessError, JournalError
-from harness.evidence import KERNEL_LOG, Evidence, boot_folder, read_evidence
+from harness.evidence import KERNEL_LOG, SERIAL_LOG, Evidence, boot_folder, read_evidence
 from harness.journal import (
     AnyRecord,
     Booted,
@@ -37,6 +37,7 @@ from harness.journal import (
     Trouble,
     WatchdogRecord,
 )
+from harness.kernel_log import bounded_lines, unfinished_test
 from harness.log_capture import KernelLogCapture
 from harness.suite_stream import SIGNALLED, Sitting, Suite, SuiteStream
 from harness.untrusted import clean
@@ -367,7 +368,8 @@ class _Run:
         return done.status == 0 and done.text.strip() == self.previous_boot_id
 
     def _lost(self, boot: int, session: Session, message: str) -> None:
-        self.stream.give_up_running()
+        if self.stream.give_up_running() is None:
+            self.stream.give_up_unheard(self._told_by_console(session))
         self.reachable = False
         state = "it still runs but does not answer" if session.alive() else "it went down"
         if "WATCHDOG" in session.boot_facts().get("events", ""):
@@ -375,6 +377,17 @@ class _Run:
         self.journal.append(
             MachineLost(boot=boot, message=clean(f"the machine stopped answering ({message}; {state})", 1000))
         )
+
+    def _told_by_console(self, session: Session) -> str | None:
+        """The test that a console of the machine says was running; None where there is no console."""
+        console = session.logs.get(SERIAL_LOG)
+        if console is None:
+            return None
+        try:
+            with console.open("rb") as handle:
+                return unfinished_test(bounded_lines(handle), self.nonce)
+        except OSError:
+            return None
 
 
 def _number(part: Any, name: str) -> float | None:

@@ -198,6 +198,16 @@ class SuiteStream:
             self._done.add(guilty)
         return guilty
 
+    def give_up_unheard(self, test: str | None) -> None:
+        """A test that began, as the console tells, before a machine that died could say so here.
+
+        It is noted as started and not tried again; nothing happens when another is known to run.
+        """
+        if test is None or self.running is not None or test in self._done or test not in self.collected:
+            return
+        self._append(SuiteEvent(boot=self.boot, event={"event": "start", "id": test, "told_by": "console"}))
+        self._done.add(test)
+
     def remaining(self) -> tuple[str, ...]:
         """Collected tests without a result that are worth a try, in order."""
         return tuple(test for test in self.collected if test not in self._done)

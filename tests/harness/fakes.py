@@ -189,7 +189,7 @@ class FakeSession:
     def __init__(self, shell: FakeShell, machine: FakeMachine) -> None:
         self.shell = shell
         self.nonce_expected = machine.boots_candidates
-        self.logs: Mapping[str, Path] = {}
+        self.logs: Mapping[str, Path] = {"serial.log": machine.console} if machine.console else {}
         self._machine = machine
 
     def alive(self) -> bool:
@@ -218,6 +218,7 @@ class FakeMachine:
     generation: str | None = "npu4"
     simulated: bool = True
     boots: int = 0
+    console: Path | None = None
     sessions: int = 1
     shells: list[FakeShell] = field(default_factory=list)
 
@@ -227,7 +228,8 @@ class FakeMachine:
     @contextmanager
     def boot(self, request: BootRequest) -> Iterator[Session]:
         self.boots += 1
-        (request.folder / "serial.log").write_bytes(self.serial)
+        self.console = request.folder / "serial.log"
+        self.console.write_bytes(self.serial.replace(b"NONCE", request.nonce.encode()))
         if self.boots in self.boot_errors:
             raise self.boot_errors[self.boots]
         shell = FakeShell(self, request.nonce, self.boots)

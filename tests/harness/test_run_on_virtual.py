@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 
 from harness.evidence import Evidence
+from harness.journal import WatchdogRecord
 from harness.kernels.debian import stock_kernel
 from harness.runner import RunOptions, RunRequest, run
 from harness.suite_stream import ShippedSuite, digest_of
 from harness.verdict import RunVerdict
-from lab.inventory import resolve
 from lab.packages.store import PackageStore
+from lab.virtual.machine import VirtualMachine
 from tests.harness.processes import answer, descendants, program, running, wait_for
 
 pytestmark = [pytest.mark.qemu, pytest.mark.slow, pytest.mark.timeout(600)]
@@ -26,7 +27,8 @@ PATIENCE = 500.0  # seconds for one command, on a busy machine without KVM
 
 # A suite that does to the guest what a bad kernel would do. Its words are those of harness.suite.contract.
 PLAY = """\
-import json, sys, time
+import json, os, signal, sys, time
+from pathlib import Path
 TESTS = sys.argv[1:] or ["t.py::good", "t.py::{bad}", "t.py::after"]
 count = 0
 def say(event, **fields):
@@ -45,6 +47,16 @@ for test in TESTS:
         open("/proc/sysrq-trigger", "w").write("c")
     if test.endswith("::hang"):
         time.sleep(1000)
+    if test.endswith("::freeze"):  # nothing but the kernel, our init and this process goes on
+        os.kill(-1, signal.SIGSTOP)
+        time.sleep(1000)
+    if test.endswith("::spin"):  # the only processor belongs to this process; from 6.12 on also take the 5 %
+        for knob in Path("/sys/kernel/debug/sched").glob("fair_server/cpu*/runtime"):
+            knob.write_text("0")
+        Path("/proc/sys/kernel/sched_rt_runtime_us").write_text("-1")
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(99))
+        while True:
+            pass
     say("result", id=test, outcome="passed", when="call", duration=0.1)
 say("end", status=0, passed=0, failed=0, skipped=0, error=0, duration=1.0)
 """
@@ -60,10 +72,10 @@ def bad_suite(bad: str) -> ShippedSuite:
     return ShippedSuite("play", digest_of({}), {}, command)
 
 
-def play(lab_cache: Path, folder: Path, bad: str, **options: Any) -> Evidence:
+def play(lab_cache: Path, folder: Path, bad: str, watchdog: str | None = None, **options: Any) -> Evidence:
     store = PackageStore(lab_cache)
     return run(
-        resolve("virtual-npu4", (), store),
+        VirtualMachine("virtual-npu4", "npu4", store, watchdog=watchdog),
         RunRequest(stock_kernel(store, VERSION), VERSION),
         bad_suite(bad),
         folder,
@@ -157,6 +169,32 @@ def test_a_test_that_hangs_is_ended_and_the_rest_is_run(lab_cache: Path, tmp_pat
     assert [case.outcome for case in evidence.results] == ["passed", "incomplete", "passed"]
     assert evidence.judgement.verdict is RunVerdict.FAIL
     assert not (tmp_path / "run" / "boot-2").exists()
+
+
+@pytest.mark.long
+def test_a_machine_that_hangs_hard_is_ended_and_booted_again_for_the_rest(
+    lab_cache: Path, tmp_path: Path
+) -> None:
+    """Not even the ssh server gets the processor: only the machine's power helps."""
+    evidence = play(lab_cache, tmp_path / "run", "spin", silence=10.0, answer=5.0)
+    assert [case.outcome for case in evidence.results] == ["passed", "incomplete", "passed"]
+    assert [case.boot for case in evidence.results] == [1, 1, 2]
+    assert evidence.judgement.verdict is RunVerdict.HANG, evidence.judgement
+    assert "t.py::spin" in evidence.judgement.reason
+
+
+def test_a_hardware_watchdog_resets_a_guest_whose_user_space_stopped(lab_cache: Path, tmp_path: Path) -> None:
+    """The runner would wait for an hour: it is the watchdog that ends the boot, and the run goes on."""
+    evidence = play(
+        lab_cache, tmp_path / "run", "freeze", watchdog="i6300esb", silence=3600.0, watchdog_reset=10
+    )
+    armed = [record for record in evidence.journal.records if isinstance(record, WatchdogRecord)]
+    assert [(record.armed, record.boot) for record in armed] == [(True, 1), (True, 2)]
+    assert "i6300ESB" in armed[0].detail
+    assert [case.outcome for case in evidence.results] == ["passed", "incomplete", "passed"]
+    assert evidence.judgement.verdict is RunVerdict.HANG, evidence.judgement
+    assert "its watchdog reset it" in evidence.judgement.reason
+    assert "t.py::freeze" in evidence.judgement.reason
 
 
 def test_a_killed_run_leaves_no_process_and_keeps_its_results(place: Path) -> None:

@@ -129,6 +129,39 @@ def test_a_machine_that_dies_under_a_test_is_booted_again_for_the_rest(run_fake:
     assert (evidence.folder / "boot-2" / "serial.log").exists()
 
 
+def dies_before_it_can_say_so(shell: FakeShell, tests: Sequence[str]) -> Items:
+    yield collected()
+    yield event("start", 2, id=TESTS[0])
+    yield result(TESTS[0])
+    yield ShellLostError("fake: connection lost")
+
+
+def mark(test: str, word: str = "start", nonce: str = "NONCE") -> bytes:
+    return f"<6>[    7.000000] xdnawatch: {nonce} {word} {test}\n".encode()
+
+
+@pytest.mark.parametrize(
+    ("console", "second", "tried_again"),
+    [
+        (mark(TESTS[0]) + mark(TESTS[0], "finish") + mark(TESTS[1]), "incomplete", (TESTS[2],)),
+        (mark(TESTS[0]) + mark(TESTS[0], "finish"), "passed", TESTS[1:]),
+        (mark(TESTS[1], nonce="another"), "passed", TESTS[1:]),
+        (mark("test_a.py::test_stranger"), "passed", TESTS[1:]),
+        (b"", "passed", TESTS[1:]),
+    ],
+)
+def test_the_console_names_the_test_whose_start_was_never_heard(
+    run_fake: RunFake, console: bytes, second: str, tried_again: tuple[str, ...]
+) -> None:
+    """A guest whose ssh server stops, too, takes the event with it; its serial line does not."""
+    machine = FakeMachine(plays=[dies_before_it_can_say_so, all_pass], serial=console)
+    evidence = run_fake(machine)
+    assert outcomes(evidence) == {"test_one": "passed", "test_two": second, "test_three": "passed"}
+    assert tuple(machine.shells[1].commands[-2][-len(tried_again) :]) == tried_again
+    if second == "incomplete":
+        assert TESTS[1] in evidence.judgement.reason
+
+
 def test_a_machine_that_dies_in_silence_hangs(run_fake: RunFake) -> None:
     evidence = run_fake(FakeMachine(plays=[dies_in_two]), resumes=0)
     assert evidence.judgement.verdict is RunVerdict.HANG
