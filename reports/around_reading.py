@@ -18,6 +18,7 @@ from reports.around_records import (
     FirmwareRecord,
     FirmwareStepRecord,
     TwinRecord,
+    UserspaceRecord,
 )
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -55,6 +56,7 @@ def read_around(session: Session) -> Around:
             for one, sample in steps
         ),
         twins=_twins(session),
+        userspace=_userspace(session),
     )
 
 
@@ -121,3 +123,37 @@ def _twins(session: Session) -> tuple[TwinRecord, ...]:
         )
         for pair, tree, sha, title, author, date, sample in found
     )
+
+
+def _userspace(session: Session) -> tuple[UserspaceRecord, ...]:
+    lacks: dict[int, list[tuple[str, tuple[str, ...]]]] = defaultdict(list)
+    for fit in session.scalars(
+        select(rows.UserspaceFit).order_by(rows.UserspaceFit.release_id, rows.UserspaceFit.position)
+    ):
+        if fit.verdict in ("whole", "lacks"):
+            lacks[fit.release_id].append((fit.kernel, tuple(str(name) for name in fit.lacks)))
+    found = session.execute(
+        select(rows.UserspaceRelease, Tree.name, Source.sample)
+        .join(Tree, Tree.id == rows.UserspaceRelease.tree_id)
+        .join(Source, Source.id == Tree.source_id)
+    )
+    releases = [
+        UserspaceRecord(
+            tree,
+            one.name,
+            one.kind,
+            one.commit_id,
+            one.date,
+            one.version,
+            one.driver_version,
+            tuple(
+                f"{pin['tree']} {pin.get('release') or str(pin.get('commit'))[:12]}"
+                for pin in one.pins
+                if isinstance(pin, dict) and pin.get("tree")
+            ),
+            tuple(lacks[one.id]),
+            sample,
+        )
+        for one, tree, sample in found
+    ]
+    return tuple(sorted(releases, key=lambda one: (one.date or _EPOCH, one.tree, one.name), reverse=True))

@@ -1,4 +1,4 @@
-"""What surrounds the kernel, as frozen records: CVE records, firmware, the out-of-tree driver.
+"""What surrounds the kernel, as frozen records: CVE records, firmware, user space, the twin.
 
 They are what the derived half of ``db.around_tables`` holds; the rules are the tracker's.
 """
@@ -94,6 +94,22 @@ class TwinRecord:
 
 
 @dataclass(frozen=True)
+class UserspaceRecord:
+    """A release of user space. ``lacks``: (kernel, names that it does not answer), for kernels with a fit."""
+
+    tree: str
+    name: str
+    kind: str  # tag, branch
+    commit: str
+    date: datetime | None
+    version: str | None
+    driver_version: str | None
+    pins: tuple[str, ...]  # releases of what it pins
+    lacks: tuple[tuple[str, tuple[str, ...]], ...]
+    sample: bool
+
+
+@dataclass(frozen=True)
 class Around:
     """All of them."""
 
@@ -101,3 +117,4 @@ class Around:
     firmware: tuple[FirmwareRecord, ...] = ()
     steps: tuple[FirmwareStepRecord, ...] = ()  # the latest first
     twins: tuple[TwinRecord, ...] = ()  # the latest first
+    userspace: tuple[UserspaceRecord, ...] = ()  # the latest first

@@ -1,4 +1,4 @@
-"""Atom feeds of the site (RFC 4287): release windows, changes, runs. Pure: a catalogue -> bytes.
+"""Atom feeds of the site (RFC 4287): windows, changes, runs, what is around. Pure: a catalogue -> bytes.
 
 An entry's id is a UUID made from the row's own name, so a reader recognises it when its state changes; its
 ``updated`` is the newest date of what it tells, never the time of publishing: unchanged data give the same
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import uuid
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from xml.etree import ElementTree
@@ -92,6 +92,12 @@ def feeds(catalogue: Catalogue) -> tuple[Feed, ...]:
             _latest(_change(date, one) for date, one in changes if date is not None),
         ),
         Feed(
+            "feeds/around.atom",
+            "xdnawatch: CVE records, firmware, user space",
+            "firmware/index.html",
+            _latest(_around(catalogue)),
+        ),
+        Feed(
             "feeds/runs.atom",
             "xdnawatch: runs",
             "runs/index.html",
@@ -147,6 +153,42 @@ def _run(one: RunRecord) -> FeedEntry:
         one.machine.name,
         "; ".join(filter(None, (f"suite {one.suite}", counts, one.reason))),
     )
+
+
+def _around(catalogue: Catalogue) -> Iterator[FeedEntry]:
+    """New CVE records, steps of the names that firmware is asked for by, and releases of user space."""
+    around = catalogue.around
+    for cve in around.cves:
+        if cve.published is not None:
+            told = "; ".join(f"{check.place}: {check.verdict}" for check in cve.checks)
+            title = f"{cve.name}: {cve.title} ({cve.verdict})"
+            yield FeedEntry(
+                f"cve {cve.name}", title, cve.published, "cves/index.html", "kernel CVE records",
+                told or "no commit of it is known", cve.sample,
+            )  # fmt: skip
+    named = {one.path for one in around.firmware}
+    for step in around.steps:
+        if step.path in named:
+            where = step.tag or "no release yet"
+            version = f" to {step.version}" if step.version else ""
+            key = f"firmware {step.path} {step.what} {step.version} {where} {step.date:%Y-%m-%d}"
+            yield FeedEntry(
+                key, f"{step.path} {step.what}{version} in {where}", step.date, "firmware/index.html",
+                "firmware tree", f"{step.what}{version}, {where}", step.sample,
+            )  # fmt: skip
+    for release in around.userspace:
+        if release.date is not None:
+            lacks = [f"{one} does not answer {len(names)} names" for one, names in release.lacks if names]
+            driver = f", driver {release.driver_version}" if release.driver_version else ""
+            yield FeedEntry(
+                f"userspace {release.tree} {release.name} {release.commit}",
+                f"{release.tree} {release.name}{driver}",
+                release.date,
+                "firmware/index.html",
+                release.tree,
+                "; ".join((f"{release.kind} {release.commit[:12]}", *lacks)),
+                release.sample,
+            )
 
 
 def _last(one: ChangeRecord) -> datetime | None:

@@ -124,8 +124,31 @@ def _firmware(catalogue: Catalogue) -> Page:
                 }
                 for step in catalogue.around.steps
             ],
+            "userspace": [
+                {
+                    "tree": one.tree,
+                    "name": one.name,
+                    "kind": one.kind,
+                    "commit": one.commit,
+                    "date": one.date,
+                    "version": one.version,
+                    "driver_version": one.driver_version,
+                    "pins": list(one.pins),
+                    "answered_by": [kernel for kernel, lacks in one.lacks if not lacks],
+                    "lacks": [
+                        {"kernel": kernel, "names": list(lacks)} for kernel, lacks in one.lacks if lacks
+                    ],
+                }
+                for one in catalogue.around.userspace
+            ],
         },
-        sample=any(one.sample for one in needs) or any(step.sample for step in catalogue.around.steps),
+        sample=any(
+            (
+                *(one.sample for one in needs),
+                *(step.sample for step in catalogue.around.steps),
+                *(one.sample for one in catalogue.around.userspace),
+            )
+        ),
     )
 
 

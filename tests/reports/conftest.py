@@ -567,6 +567,29 @@ def fill_around(session: Session) -> None:
             date=NOW,
         )
     )
+    release = around.UserspaceRelease(
+        tree_id=1,
+        name="1.9",
+        kind="branch",
+        commit_id=hexes("release"),
+        date=NOW - timedelta(days=3),
+        version="202620.2.26.89",
+        driver_version="0.16",
+        pins=[{"path": "xrt", "commit": hexes("pin"), "tree": "xrt", "release": "2.25.0"}],
+    )
+    session.add(release)
+    session.flush()
+    for position, (kernel, names) in enumerate([("7.0", ["DRM_AMDXDNA_QUERY_SENSORS"]), ("7.1", [])]):
+        session.add(
+            around.UserspaceFit(
+                release_id=release.id,
+                position=position,
+                kernel=kernel,
+                verdict="lacks" if names else "whole",
+                lacks=names,
+                why="why",
+            )
+        )
     twin = Tree(name="xdna-driver", role="twin", source_id=2, head=hexes("twin"))
     session.add(twin)
     session.flush()

@@ -299,6 +299,10 @@ def test_cve_records_tell_both_sides_those_that_differ_first(pages: Path) -> Non
 
 def test_firmware_that_can_fail_comes_first(pages: Path) -> None:
     found = data(pages, "firmware/index")
+    (release,) = found["userspace"]
+    assert (release["name"], release["pins"], release["answered_by"]) == ("1.9", ["xrt 2.25.0"], ["7.1"])
+    assert release["lacks"] == [{"kernel": "7.0", "names": ["DRM_AMDXDNA_QUERY_SENSORS"]}]
+    assert "Releases of user space" in words(pages, "firmware/index")
     assert [one["verdict"]["word"] for one in found["needs"]] == ["never", "fits"]
     assert found["steps"][0]["tag"] == "20250410"
 

@@ -37,7 +37,7 @@ def text(entry: ElementTree.Element, name: str) -> str:
 
 
 def test_each_feed_has_what_rfc_4287_asks_for_and_its_links_lead_somewhere(published: Path) -> None:
-    for name in ("windows", "changes", "runs"):
+    for name in ("windows", "changes", "around", "runs"):
         file = published / "feeds" / f"{name}.atom"
         root = ElementTree.fromstring(file.read_bytes())
         assert root.tag == "{http://www.w3.org/2005/Atom}feed"
@@ -65,6 +65,14 @@ def test_what_the_feeds_tell(published: Path) -> None:
     runs = [text(one, "title") for one in entries(published / "feeds/runs.atom")]
     assert any("7.3.4 on " in title for title in runs)
     assert any("simulated NPU" in title for title in runs)
+    news = {text(one, "title"): text(one, "summary") for one in entries(published / "feeds/around.atom")}
+    assert news == {
+        "CVE-2026-1001: Title of CVE-2026-1001 (differ)": "mainline: agree; linux-7.1.y: differ",
+        "CVE-2026-1002: Title of CVE-2026-1002 (unknown)": "no commit of it is known",
+        "amdnpu/17f0_10/npu.sbin added to 1.0.0.63 in 20250410": "added to 1.0.0.63, 20250410",
+        "mainline 1.9, driver 0.16": news["mainline 1.9, driver 0.16"],
+    }
+    assert "7.0 does not answer 1 names" in news["mainline 1.9, driver 0.16"]
 
 
 def test_a_change_keeps_its_id_when_its_state_changes(site: Any, published: Path, tmp_path: Path) -> None:
