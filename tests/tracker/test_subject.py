@@ -26,6 +26,7 @@ from tracker.mail.subject import normal_title, parse_subject, version_key
         ("[PATCH v4 0/9 foo: unbalanced", "1", None, None, "PATCH v4 0/9 foo: unbalanced"),
         ('[PATCH V1] Revert "accel/amdxdna: x"', "1", None, None, 'Revert "accel/amdxdna: x"'),
         ("[PATCH] [media] foo: bar", "1", None, None, "[media] foo: bar"),
+        ("[ PATCH: 1/1]  foo: bar", "1", 1, 1, "foo: bar"),
     ],
 )
 def test_patch_subjects(text: str, version: str, number: int | None, total: int | None, title: str) -> None:
@@ -43,6 +44,8 @@ def test_patch_subjects(text: str, version: str, number: int | None, total: int 
         "RE: Re: [PATCH V1] accel/amdxdna: x",
         "Re: [Linaro-mm-sig] [PATCH V1] accel/amdxdna: x",
         "AW: [PATCH V1] accel/amdxdna: x",
+        "回复: [PATCH V1] accel/amdxdna: x",
+        "答复：[PATCH V1] accel/amdxdna: x",
         "Re: (subset) [PATCH V1] accel/amdxdna: x",
     ],
 )
@@ -58,6 +61,8 @@ def test_a_reply_is_seen_wherever_the_list_tag_stands(text: str) -> None:
     [
         ("[PATCH 6.18 123/614] accel/amdxdna: x", "6.18"),
         ("[PATCH 6.18.y] accel/amdxdna: x", "6.18.y"),
+        ("[PATCH 00/19 v6.1.y] accel/amdxdna: x", "v6.1.y"),
+        ("[PATCH 6.1/6.6] accel/amdxdna: x", "6.1/6.6"),
         ("[PATCH AUTOSEL 6.19-6.18] accel/amdxdna: x", "AUTOSEL 6.19-6.18"),
         ("[PATCH AUTOSEL 6.14 439/642] accel/amdxdna: x", "AUTOSEL 6.14"),
         ("[PATCH stable 6.12] x", "stable 6.12"),
@@ -77,6 +82,12 @@ def test_tags_and_pulls() -> None:
     assert parse_subject("[PATCH v2] x").explicit_version
     assert not parse_subject("[PATCH] x").explicit_version
     assert not parse_subject("Linux 7.1-rc1").patch
+
+
+def test_titles_are_compared_as_git_am_leaves_them() -> None:
+    assert normal_title("[next] foo: Bar") == normal_title("foo: bar") == "foo: bar"
+    assert normal_title("[media] [v4l] foo") == "foo"
+    assert normal_title("[only]") == "[only]"
 
 
 def test_brackets_without_an_end_are_taken_off_at_once() -> None:

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from tracker.text import MAX_TITLE
 
-# "Re: ", "RE: ", "Aw: ", "Fwd: ", "Re[2]: " at the start.
-_REPLY = re.compile(r"^\s*(re|aw|sv|antw|fwd?)\s*(?:\[\d+\])?\s*:\s*", re.IGNORECASE)
+# "Re: ", "RE: ", "Aw: ", "Fwd: ", "Re[2]: ", and two Chinese ways to say it, at the start.
+_REPLY = re.compile(r"^\s*(re|aw|sv|antw|fwd?|回复|答复)\s*(?:\[\d+\])?\s*[:：]\s*", re.IGNORECASE)
 # "(subset) " as b4 ty writes it in front of "[PATCH ...".
 _SUBSET = re.compile(r"^\s*\(subset\)\s*", re.IGNORECASE)
 # A version: "v2", "V1", "v5.1", "PATCHv3".
@@ -22,19 +22,25 @@ _VERSION = re.compile(r"^v(\d{1,3}(?:\.\d{1,3})?)$", re.IGNORECASE)
 _COUNTER = re.compile(r"^(\d{1,4})/(\d{1,4})$")
 # A counter with spaces inside the bracket: "2 / 7".
 _SPACED_COUNTER = re.compile(r"(?<![\d.])(\d{1,4})\s*/\s*(\d{1,4})(?![\d.])")
-# A stable branch: "6.18", "6.18.y", "6.18-stable", "stable".
-_STABLE = re.compile(r"^(\d{1,2}\.\d{1,3}(?:\.y|\.\d+)?(?:-stable)?|stable)$", re.IGNORECASE)
+# A stable branch: "6.18", "6.18.y", "v6.1.y", "6.18-stable", "stable"; two of them: "6.1/6.6".
+_STABLE = re.compile(
+    r"^(v?\d{1,2}\.\d{1,3}\.y|\d{1,2}\.\d{1,3}(?:\.\d+)?(?:-stable)?"
+    r"|\d{1,2}\.\d{1,3}(?:\.y)?(?:/\d{1,2}\.\d{1,3}(?:\.y)?)+|stable)$",
+    re.IGNORECASE,
+)
 # An AUTOSEL range: "6.19-6.18", "5.10-6.19".
 _RANGE = re.compile(r"^\d{1,2}\.\d{1,3}-\d{1,2}\.\d{1,3}$")
 # A word glued to the version: "PATCHv3", "RFCv2".
 _GLUED = re.compile(r"^(patch|rfc|resend)(v\d{1,3}(?:\.\d{1,3})?)$", re.IGNORECASE)
+# Brackets in front of a title: "[next] ", "[media] [v4l] ".
+_FRONT = re.compile(r"^\s*(?:\[[^\[\]]*\]\s*)+")
 _PATCH_WORDS = frozenset({"patch", "patches", "patchset"})
 _PULL_WORDS = frozenset({"pull"})
 _MAX_SUBJECT = 2000
 _MAX_MARKS = 24  # brackets and "Re:" that are taken off the front of one subject
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Subject:
     """A subject taken apart.
 
@@ -136,8 +142,12 @@ def version_key(version: str) -> tuple[int, ...]:
 
 
 def normal_title(title: str) -> str:
-    """A title for comparison: lower case, single spaces, no final dot, no version word inside."""
-    lowered = re.sub(r"\bv\d+\b", " ", title.lower())
+    """A title for comparison: lower case, single spaces, no final dot, no version word inside.
+
+    Brackets in front go, as ``git am`` takes them off ("[PATCH][next] x" becomes the commit "x") unless it is
+    told to keep them; a title that is nothing else stays.
+    """
+    lowered = re.sub(r"\bv\d+\b", " ", _FRONT.sub("", title, count=1).lower() or title.lower())
     return " ".join(lowered.split()).rstrip(". ")
 
 
@@ -161,7 +171,7 @@ def _bracket(text: str) -> tuple[str, str]:
 
 def _words(inside: str) -> list[str]:
     spaced = _SPACED_COUNTER.sub(r"\1/\2", inside)
-    return [word for word in re.split(r"[\s,;]+", spaced) if word]
+    return [word for word in re.split(r"[\s,;:]+", spaced) if word]
 
 
 def _bracket_belongs(words: list[str]) -> bool:
