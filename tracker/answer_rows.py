@@ -9,7 +9,9 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from sqlalchemy import Connection, delete, insert, select, update
@@ -25,6 +27,7 @@ from tracker.matching import MatchFact
 from tracker.windows import Judgement
 
 SLUG_LENGTH = 80
+ROWS_AT_ONCE = 1000
 
 
 @dataclass(frozen=True)
@@ -206,9 +209,10 @@ def _write_series(
 ) -> None:
     if not series:
         return
-    connection.execute(
-        insert(SeriesRow),
-        [
+    insert_rows(
+        connection,
+        SeriesRow,
+        (
             {
                 "key": one.key,
                 "title": one.title,
@@ -221,7 +225,7 @@ def _write_series(
                 "rule": one.rule,
             }
             for one in series
-        ],
+        ),
     )
     series_ids = dict(connection.execute(select(SeriesRow.key, SeriesRow.id)).all())
     edges: dict[str, Any] = {}
@@ -231,14 +235,22 @@ def _write_series(
             edges.update(answer.lineage.edges)
             for patch in answer.lineage.patches:
                 change_of[patch.message_id] = change_ids[answer.key]
-    connection.execute(
-        insert(Patch),
-        [
+    insert_rows(
+        connection,
+        Patch,
+        (
             _patch_values(mail, message_ids[mail.message_id], series_ids[one.key], change_of, edges)
             for one in series
             for mail in one.mails
-        ],
+        ),
     )
+
+
+def insert_rows(connection: Connection, table: type[Any], rows: Iterable[dict[str, Any]]) -> None:
+    """Insert any number of rows, ``ROWS_AT_ONCE`` a statement."""
+    source = iter(rows)
+    while some := list(islice(source, ROWS_AT_ONCE)):
+        connection.execute(insert(table), some)
 
 
 def _patch_values(

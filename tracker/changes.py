@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from rapidfuzz import fuzz
 
 from tracker.mail.body import reverted_title
+from tracker.mail.lines import common
 from tracker.mail.series import PatchMail, Series
 from tracker.mail.subject import normal_title
 from tracker.revisions import SAME_LINES, YEAR, SeriesEdge, same_person, similarity
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class PatchEdge:
     """Patch ``newer`` is a version of the work of patch ``older`` (message ids)."""
 
@@ -116,7 +117,7 @@ def _rate(new: PatchMail, old: PatchMail, *, alone: bool) -> tuple[float, str, s
         return 0.5 + titles * 0.35, "similar title", f"the titles are {titles:.0%} alike, the files overlap"
     if shared_files and lines >= 0.15 and set(new.files) & set(old.files) >= _smaller(new.files, old.files):
         return 0.5 + lines, "same files", f"the same files, {lines:.0%} of the changed lines are equal"
-    shared_lines = len(new.lines & old.lines)
+    shared_lines = common(new.lines, old.lines)
     contained = shared_lines / max(1, min(len(new.lines), len(old.lines)))
     if shared_files and shared_lines >= 3 and contained >= 0.4 and titles >= 0.6:
         text = f"{contained:.0%} of the smaller patch is in the other, the titles are {titles:.0%} alike"

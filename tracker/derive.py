@@ -14,7 +14,6 @@ from datetime import datetime
 
 from db.database import Database
 from tracker.answer_rows import ChangeAnswer, write_answers
-from tracker.applied import parse_applied
 from tracker.around import derive_around
 from tracker.changes import Lineage, group_changes
 from tracker.git.commits import CommitFacts
@@ -100,9 +99,9 @@ def _derive(stored: Stored, profile: DriverProfile, now: datetime) -> Derived:
     lineages = [one for one in group_changes(series, edges) if any(patch.own for patch in one.patches)]
     threads = Threads(series, stored.letters)
     notices = [
-        Notice(letter.message_id, letter.date, letter.parents, parse_applied(letter.body))
+        Notice(letter.message_id, letter.date, letter.parents, letter.notice)
         for letter in stored.letters
-        if letter.kind == "applied"
+        if letter.notice is not None
     ]
     matching = match_commits(lineages, series, stored.commits, notices)
     answers = _answers(stored, series, edges, lineages, matching, threads, now)

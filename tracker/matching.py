@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -328,9 +328,7 @@ class _Ladder:
         return patch.date <= commit.commit_date + DAY and commit.commit_date - patch.date <= LONGEST_WAIT
 
 
-def likeness(
-    one: tuple[frozenset[int], str, str], two: tuple[frozenset[int], str, str], *, author_fits: bool
-) -> float:
+def likeness(one: tuple[Set[int], str, str], two: tuple[Set[int], str, str], *, author_fits: bool) -> float:
     """How alike two patches are, 0 to 1. Each is (checksums of its changed lines, title, text).
 
     0 where too few lines are equal to speak of one patch: the title must make up for changed lines.

@@ -8,12 +8,13 @@ continues which is decided in tracker.changes.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from dataclasses import dataclass
 from datetime import timedelta
 
 from rapidfuzz import fuzz
 
+from tracker.mail.lines import common
 from tracker.mail.series import PatchMail, Series
 from tracker.mail.subject import normal_title, version_key
 
@@ -45,7 +46,7 @@ _PUBLIC_DOMAINS = frozenset(
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class SeriesEdge:
     """``newer`` continues ``older`` (series keys)."""
 
@@ -78,9 +79,10 @@ def same_person(a: PatchMail, b: PatchMail) -> bool:
     return bool(domains_a & {email.rpartition("@")[2] for email in people_b})
 
 
-def similarity(a: frozenset[int], b: frozenset[int]) -> float:
+def similarity(a: Set[int], b: Set[int]) -> float:
     """Jaccard similarity of two sets of changed lines; 0 when either is empty."""
-    return len(a & b) / len(a | b) if a and b else 0.0
+    both = common(a, b)
+    return both / (len(a) + len(b) - both) if both else 0.0
 
 
 class _Index:

@@ -1,9 +1,14 @@
-"""The facts of the database as dataclasses, the records and the sample apart. No rules here."""
+"""The facts of the database as dataclasses, the records and the sample apart. No rules here.
+
+What is read of a mail is all that the rules ask, and none of its text: a driver that is a whole list has
+hundreds of megabytes of it. Message ids and names come often and are kept once.
+"""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field
+from sys import intern
 from typing import Any
 
 from sqlalchemy import Connection, select
@@ -16,8 +21,14 @@ from tracker.mail.headers import Address
 from tracker.mail.patch_mail import patch_mail
 from tracker.mail.series import PatchMail
 from tracker.settings import DriverProfile
-from tracker.voices import Letter
+from tracker.voices import Letter, read_letter
 from tracker.windows import TagDate
+
+ROWS_AT_ONCE = 200
+_MESSAGE = (
+    Message.id, Message.source_id, Message.message_id, Message.kind, Message.in_reply_to, Message.references,
+    Message.author_name, Message.author_email, Message.subject, Message.date, Message.body, Message.trailers,
+)  # fmt: skip
 
 
 @dataclass
@@ -42,36 +53,25 @@ def load(connection: Connection, profile: DriverProfile) -> tuple[Stored, Stored
     """(the records, the sample): what the project generated never explains what people wrote."""
     worlds = (Stored(), Stored(sample=True))
     sample = dict(connection.execute(select(Source.id, Source.sample)).all())
-    for row in connection.execute(select(*Message.__table__.c).order_by(Message.message_id)):
+    people: dict[tuple[str, str], Address] = {}
+    rows = connection.execution_options(yield_per=ROWS_AT_ONCE).execute(
+        select(*_MESSAGE).order_by(Message.message_id)
+    )
+    for row in rows:
         stored = worlds[sample[row.source_id]]
-        stored.message_ids[row.message_id] = row.id
-        stored.kinds[row.message_id] = row.kind
+        message_id, kind = intern(row.message_id), intern(row.kind)
+        stored.message_ids[message_id] = row.id
+        stored.kinds[message_id] = kind
         parents = _parents(row.in_reply_to, row.references)
-        sender = Address(row.author_name, row.author_email)
-        if row.kind in ("patch", "cover", "context"):
-            stored.patches.append(
-                patch_mail(
-                    row.message_id,
-                    row.subject,
-                    sender,
-                    row.date,
-                    parents,
-                    row.body,
-                    profile,
-                )
-            )
+        named = (row.author_name, row.author_email)
+        sender = people.setdefault(named, Address(*named))
+        if kind in ("patch", "cover", "context"):
+            patch = patch_mail(message_id, row.subject, sender, row.date, parents, row.body, profile)
+            stored.patches.append(patch)
         else:
+            trailers = ((str(key), str(value)) for key, value in row.trailers)
             stored.letters.append(
-                Letter(
-                    row.message_id,
-                    row.kind,
-                    sender,
-                    row.date,
-                    parents,
-                    row.subject,
-                    row.body,
-                    tuple((str(key), str(value)) for key, value in row.trailers),
-                )
+                read_letter(message_id, kind, sender, row.date, parents, row.subject, row.body, trailers)
             )
     _load_git(connection, worlds, sample)
     return worlds
@@ -140,7 +140,7 @@ def _load_landings(
 
 
 def _parents(in_reply_to: str | None, references: list[Any]) -> tuple[str, ...]:
-    chain = [str(entry) for entry in reversed(references)]
+    chain = [intern(str(entry)) for entry in reversed(references)]
     if in_reply_to is not None:
-        chain = [in_reply_to, *(entry for entry in chain if entry != in_reply_to)]
+        chain = [intern(in_reply_to), *(entry for entry in chain if entry != in_reply_to)]
     return tuple(chain)

@@ -19,6 +19,7 @@ from db.database import Database
 from db.git_tables import Commit, Tag, Tree
 from db.mail_tables import Change, Message, Patch, Source
 from tracker import answers, outlook
+from tracker.answer_rows import insert_rows
 from tracker.answers import ChangeAnswer
 from tracker.backtest import DateBacktest, WindowBacktest
 from tracker.calendar import parse_tag
@@ -63,7 +64,7 @@ def store_answers(database: Database, now: datetime) -> None:
             connection.execute(delete(table))
         ids = dict(connection.execute(select(Change.slug, Change.id)).all())
         _store_stable(connection, ports, ids)
-        _store(
+        insert_rows(
             connection,
             rows.Carrier,
             (
@@ -74,8 +75,8 @@ def store_answers(database: Database, now: datetime) -> None:
         for name in dict.fromkeys(one.line for one in kernels):
             own = [one for one in kernels if one.line == name]
             _store_kernels(connection, contents(own, reaches[own[0].sample]), ids)
-        _store(connection, rows.Touched, _touched(connection, everything, ids))
-        _store(
+        insert_rows(connection, rows.Touched, _touched(connection, everything, ids))
+        insert_rows(
             connection,
             rows.Coming,
             (
@@ -106,12 +107,6 @@ def store_backtest(database: Database, dates: DateBacktest, windows: WindowBackt
         _store_outlook(connection, "backtest", now, value)
 
 
-def _store(connection: Connection, table: type[Any], made: Iterable[Row]) -> None:
-    listed = list(made)
-    if listed:
-        connection.execute(insert(table), listed)
-
-
 def _store_outlook(connection: Connection, name: str, now: datetime, value: Row) -> None:
     connection.execute(delete(rows.Outlook).where(rows.Outlook.name == name))
     connection.execute(insert(rows.Outlook).values(name=name, made_at=now, value=value))
@@ -119,7 +114,7 @@ def _store_outlook(connection: Connection, name: str, now: datetime, value: Row)
 
 def _store_stable(connection: Connection, found: StableAnswer, ids: dict[str, int]) -> None:
     trees = dict(connection.execute(select(Tree.name, Tree.id)).all())
-    _store(
+    insert_rows(
         connection,
         rows.StableBranch,
         (
@@ -133,7 +128,7 @@ def _store_stable(connection: Connection, found: StableAnswer, ids: dict[str, in
             for one in found.branches
         ),
     )
-    _store(
+    insert_rows(
         connection,
         rows.Backport,
         (
@@ -150,7 +145,7 @@ def _store_stable(connection: Connection, found: StableAnswer, ids: dict[str, in
             for one in found.backports
         ),
     )
-    _store(
+    insert_rows(
         connection,
         rows.BackportBug,
         (
@@ -187,7 +182,7 @@ def _store_kernels(connection: Connection, line: Sequence[Contents], ids: dict[s
         assert key is not None
         for what, slugs in (("added", one.added), ("removed", one.removed)):
             entered += [{"kernel_id": key[0], "change_id": ids[slug], "what": what} for slug in slugs]
-    _store(connection, rows.KernelChange, entered)
+    insert_rows(connection, rows.KernelChange, entered)
 
 
 def _tagged(connection: Connection, found: StableAnswer) -> list[Known]:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
-from tracker.applied import parse_applied
+from tracker.applied import AppliedNotice, parse_applied
 from tracker.changes import Lineage
 from tracker.mail.headers import Address, parse_address
 from tracker.mail.series import PatchMail, Series
@@ -25,20 +25,52 @@ _QUOTED_DIFF = re.compile(r"^>[> ]*(?:[+-]|@@ |diff --git )", re.MULTILINE)
 _SHORTLOG = re.compile(r"^(?:> ?)? {4,}(\S[^\n]*)$", re.MULTILINE)
 _REVIEW_TAGS = frozenset({"reviewed-by", "acked-by"})
 SHORT_NOTE = 600  # characters of own text within which "applied" without a tree is believed
+REMARK = 40  # characters of own text that are more than a thank-you
+OWN_ENOUGH = 1000  # more than any of these bounds
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Letter:
-    """A mail that is no patch: reply, applied, report, pull, stable or other."""
+    """A mail that is no patch, reduced to what is asked of it: a list has too many bodies to hold them."""
 
     message_id: str
-    kind: str
+    kind: str  # reply, applied, report, pull, stable or other
     author: Address
     date: datetime | None
     parents: tuple[str, ...]
     subject: str
-    body: str
-    trailers: tuple[tuple[str, str], ...]
+    reviews: tuple[tuple[str, str], ...]  # its review trailers
+    notice: AppliedNotice | None  # of an applied mail
+    titles: frozenset[str]  # of a pull request's shortlog, normal
+    own_length: int  # characters that are no quotes, up to OWN_ENOUGH
+    quotes_diff: bool
+
+
+def read_letter(
+    message_id: str,
+    kind: str,
+    author: Address,
+    date: datetime | None,
+    parents: tuple[str, ...],
+    subject: str,
+    body: str,
+    trailers: Iterable[tuple[str, str]],
+) -> Letter:
+    """What a mail that is no patch says."""
+    shortlog = _SHORTLOG.findall(body) if kind == "pull" else ()
+    return Letter(
+        message_id=message_id,
+        kind=kind,
+        author=author,
+        date=date,
+        parents=parents,
+        subject=subject,
+        reviews=tuple(entry for entry in trailers if entry[0].lower() in _REVIEW_TAGS),
+        notice=parse_applied(body) if kind == "applied" else None,
+        titles=frozenset(normal_title(title) for title in shortlog),
+        own_length=min(len(_own_text(body)), OWN_ENOUGH),
+        quotes_diff=_QUOTED_DIFF.search(body) is not None,
+    )
 
 
 class Threads:
@@ -50,8 +82,8 @@ class Threads:
         self._pulls: dict[str, list[Letter]] = defaultdict(list)
         for letter in letters:
             if letter.kind == "pull":
-                for title in set(_SHORTLOG.findall(letter.body)):
-                    self._pulls[normal_title(title)].append(letter)
+                for title in letter.titles:
+                    self._pulls[title].append(letter)
                 continue
             target = next((parent for parent in letter.parents if parent in self._series_of), None)
             if target is not None:
@@ -78,30 +110,29 @@ class Threads:
     @staticmethod
     def _voices(letter: Letter, patch: PatchMail) -> Iterator[Voice]:
         who = _name(letter.author)
-        if letter.kind == "applied":
-            notice = parse_applied(letter.body)
+        if (notice := letter.notice) is not None:
             listed = [e for e in notice.entries if normal_title(e.title) == normal_title(patch.subject.title)]
             if listed:
                 text = f"applied as {listed[0].sha[:12]}" + (f" to {notice.tree}" if notice.tree else "")
                 yield Voice("applied", letter.message_id, letter.date, who, text, notice.tree)
                 return
-            if not notice.entries and (notice.tree or len(_own_text(letter.body)) <= SHORT_NOTE):
+            if not notice.entries and (notice.tree or letter.own_length <= SHORT_NOTE):
                 text = f"applied to {notice.tree}" if notice.tree else "applied"
                 yield Voice("applied", letter.message_id, letter.date, who, text, notice.tree)
                 return
         if letter.kind == "report":
             yield Voice("report", letter.message_id, letter.date, who, letter.subject[:200])
             return
-        for key, value in letter.trailers:
+        for key, value in letter.reviews:
             person = parse_address(value)
             same = person.email == letter.author.email or (
                 person.name and person.name.casefold() == letter.author.name.casefold()
             )
-            if key.lower() in _REVIEW_TAGS and same:
+            if same:
                 yield Voice("reviewed", letter.message_id, letter.date, who, key)
                 return
         foreign = letter.author.email not in {patch.author.email, patch.sender.email}
-        if foreign and _QUOTED_DIFF.search(letter.body) and len(_own_text(letter.body)) > 40:
+        if foreign and letter.quotes_diff and letter.own_length > REMARK:
             yield Voice("remarks", letter.message_id, letter.date, who, "remarks on the patch")
 
 

@@ -17,7 +17,7 @@ from tracker.mail.subject import normal_title, version_key
 from tracker.pull_claims import read_claim
 from tracker.settings import DriverProfile
 from tracker.stable_mail import read_stable_mail
-from tracker.voices import Letter, Threads
+from tracker.voices import Threads, read_letter
 
 PROFILE = DriverProfile()
 KINDS = frozenset({"patch", "cover", "stable", "pull", "applied", "report", "reply", "other"})
@@ -56,7 +56,7 @@ def check_readers(mail: Mail, raw: bytes) -> None:
     )
     series = group_series([reduced])
     _expect(len(series) == 1 and series[0].mails == (reduced,), "one series of one mail")
-    letter = Letter(
+    letter = read_letter(
         mail.message_id,
         mail.kind,
         head.author,

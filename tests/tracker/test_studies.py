@@ -27,6 +27,7 @@ from tracker.mail.series import PatchMail, group_series
 from tracker.revisions import link_series
 from tracker.settings import DriverProfile
 from tracker.truth import Pair, pairs_of, read_pairs, score
+from tracker.voices import Letter, read_letter
 from xdnawatch.cli import app
 
 NAMES = ("engine", "solver", "mailbox", "clock", "cache", "ring", "fence", "queue")
@@ -184,3 +185,23 @@ def test_equal_lines_of_two_people_are_no_versions_of_one_work() -> None:
     other = patch("other", "Eve", "[PATCH v4] Simplify the engine", 9)
     again = patch("again", "Bob", "[PATCH v2] Replace the engine", 5)
     assert [edge.newer for edge in link_series(group_series([first, other, again]))] == ["again@x.org"]
+
+
+def test_a_letter_keeps_what_is_asked_of_it_and_no_text() -> None:
+    taken = "Applied to for-next, thanks!\n\n[1/1] Mend the ring\n      commit: " + "ab" * 20 + "\n"
+    trailers = [("Reviewed-by", "Ada <ada@x.org>"), ("Link", "https://x.org/")]
+    who = Address("Ada", "ada@x.org")
+    letter = read_letter(
+        "a@x", "applied", who, None, ("b@x",), "Re: x", taken + "> +quoted\n" * 500, trailers
+    )
+    assert letter.notice is not None
+    assert letter.notice.entries[0].sha == "ab" * 20
+    assert letter.reviews == (("Reviewed-by", "Ada <ada@x.org>"),)
+    assert letter.quotes_diff
+    assert 60 < letter.own_length < 200
+    pull = read_letter(
+        "p@x", "pull", who, None, (), "[GIT PULL] x", "\n      Mend the Ring.\n      Mend the queue\n", []
+    )
+    assert pull.titles == {"mend the ring", "mend the queue"}
+    assert pull.notice is None
+    assert max(len(str(getattr(letter, name))) for name in Letter.__slots__) < 1000

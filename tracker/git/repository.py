@@ -24,6 +24,8 @@ from tracker.errors import GitError, NotARepositoryError
 GIT_TIMEOUT = 120.0  # seconds for a short plumbing command
 # Our own environment: no prompts, no pager, plain English, and no lazy work in the user's repository.
 _ENVIRONMENT = {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C", "GIT_OPTIONAL_LOCKS": "0", "GIT_PAGER": "cat"}
+# git maps whole packs by default; a list's archive has a gigabyte of them.
+_LITTLE_MEMORY = ("-c", "core.packedGitWindowSize=4m", "-c", "core.packedGitLimit=64m")
 
 FetchProgress = Callable[[str, float | None], None]  # message, share done (0..1) or None
 
@@ -268,7 +270,7 @@ class Repository:
             raise GitError(f"git {_verb(arguments)} failed in {self.path}: {_said(b''.join(errors))}")
 
     def _command(self, arguments: list[str]) -> list[str]:
-        return ["git", "--no-replace-objects", f"--git-dir={self.git_dir}", *arguments]
+        return ["git", "--no-replace-objects", *_LITTLE_MEMORY, f"--git-dir={self.git_dir}", *arguments]
 
 
 def open_or_clone(

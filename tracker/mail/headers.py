@@ -42,7 +42,7 @@ _ADDRESS = re.compile(r'^\s*(?:"((?:[^"\\]|\\.)*)"|([^"<>(),;:@]*?))\s*<\s*([^<>
 _QUOTED_PAIR = re.compile(r"\\(.)")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Address:
     """A person as a mail names one; ``email`` is lower-case, "" when there is none."""
 

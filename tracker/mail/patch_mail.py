@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import sys
 from datetime import datetime
 
 from tracker.mail.body import change_id, linked_messages, split_patch
 from tracker.mail.diff import EMPTY, parse_diff
 from tracker.mail.headers import Address, parse_address
+from tracker.mail.lines import LineSet
 from tracker.mail.series import PatchMail
 from tracker.mail.subject import parse_subject
 from tracker.settings import DriverProfile
@@ -20,6 +22,7 @@ _BARE_SUPERSEDES = re.compile(
     r"^Supersedes:[ \t]*<?([^<>\s]+@[^<>\s]+?)>?[ \t]*$", re.MULTILINE | re.IGNORECASE
 )
 MAX_LINKS = 50
+MAX_MESSAGE = 4000  # characters of a commit message that are compared
 
 
 def patch_mail(
@@ -48,14 +51,14 @@ def patch_mail(
         date=date,
         parents=parents,
         own=profile.named_in(parsed.title) or profile.owns_any(diff.paths),
-        files=diff.paths,
+        files=tuple(map(sys.intern, diff.paths)),
         diff_hash=diff.diff_hash,
         patch_id=diff.patch_id,
-        lines=diff.signature,
+        lines=LineSet(diff.signature),
         change_id=change_id(body),
         links=_links(text.message + "\n" + text.remarks),
-        co_authors=frozenset(people - {""}),
-        message=text.message,
+        co_authors=frozenset(map(sys.intern, people - {""})),
+        message=text.message[:MAX_MESSAGE] if parsed.number != 0 else "",
     )
 
 

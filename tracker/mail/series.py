@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from tracker.mail.headers import Address
+from tracker.mail.lines import LineSet
 from tracker.mail.subject import Subject
 
 # git send-email: "20251211175802.1760860-3-lizhi.hou@amd.com" -> run, number, sender.
@@ -26,7 +27,7 @@ _NUMBER_FIRST = re.compile(r"^(\d{1,4})-(v\d+-.+@.+)$")
 TIME_WINDOW = timedelta(minutes=20)  # patchwork's delay, in both directions
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class PatchMail:
     """A patch or cover letter, reduced to what series and changes are made of. ``date`` is UTC."""
 
@@ -40,11 +41,11 @@ class PatchMail:
     files: tuple[str, ...] = ()
     diff_hash: str | None = None
     patch_id: str | None = None
-    lines: frozenset[int] = frozenset()  # Diff.signature
+    lines: Set[int] = LineSet()  # Diff.signature
     change_id: str | None = None
     links: tuple[tuple[str, bool], ...] = ()  # (message id, the line speaks of an earlier version)
     co_authors: frozenset[str] = frozenset()  # addresses of Co-developed-by and Signed-off-by
-    message: str = ""  # the commit message to be
+    message: str = ""  # the commit message to be, its beginning; "" of a cover letter
 
     @property
     def number(self) -> int:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -52,7 +52,7 @@ class Upstream:
     files: frozenset[str]
     diff_hash: str | None
     patch_id: str | None
-    lines: frozenset[int]
+    lines: Set[int]
     text: str
 
 
