@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
+from pathlib import Path
 from typing import Any
 
+import pytest
 from sqlalchemy import delete, select, update
 from typer.testing import CliRunner
 
@@ -15,6 +18,7 @@ from db.database import Database
 from db.git_tables import Commit, Match, Tree
 from db.mail_tables import Change, Source
 from tracker import answers
+from tracker.backtest import DateBacktest, backtest_dates
 from tracker.calendar import parse_tag
 from tracker.known_kernels import Known, contents
 from tracker.settings import DriverProfile
@@ -23,6 +27,7 @@ from tracker.stored_answers import store_answers
 from tracker.sync import derive
 from tracker.where import Reach, where
 from xdnawatch.cli import app as root
+from xdnawatch.cli import forecast
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 UAPI = "include/uapi/drm/amdxdna_accel.h"
@@ -158,16 +163,38 @@ def test_a_change_that_vanishes_takes_its_answers_with_it(
             assert change.id not in session.scalars(select(table.change_id)).all()
 
 
-def test_the_backtest_is_kept_for_the_page(database: Database, tmp_path: Any) -> None:
+@pytest.fixture
+def short_replay(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
+    """A replay of two months instead of seven years; the words that call it on this database."""
+
+    def some_days(tags: Any, holidays: Any) -> DateBacktest:
+        return backtest_dates(tags, holidays, date(2026, 4, 1), date(2026, 6, 1))
+
+    monkeypatch.setattr(forecast, "backtest_dates", some_days)
     settings = tmp_path / "xdnawatch.toml"
     settings.write_text(f'[database]\nurl = "sqlite:///{tmp_path / "tracker.db"}"\n')
-    done = CliRunner().invoke(root, ["-c", str(settings), "track", "backtest"], catch_exceptions=False)
+    return ["-c", str(settings), "track", "backtest", "--json"]
+
+
+def test_the_backtest_is_kept_for_the_page(database: Database, short_replay: list[str]) -> None:
+    done = CliRunner().invoke(root, short_replay, catch_exceptions=False)
     assert done.exit_code == 0
     with database.session() as session:
         kept = session.get(rows.Outlook, "backtest")
     assert kept is not None
+    assert kept.value["first"] == "2026-04-01"
     assert [one["target"] for one in kept.value["dates"]][:2] == ["next tag", "release"]
     assert kept.value["right"]["count"] == sum(one["cases"] for one in kept.value["windows"])
+
+
+def test_a_backtest_beside_a_sync_still_tells_its_scores(database: Database, short_replay: list[str]) -> None:
+    with database.writer("track sync"):
+        done = CliRunner().invoke(root, short_replay, catch_exceptions=False)
+    assert done.exit_code == 0
+    assert json.loads(done.stdout)["dates"]["scores"]
+    assert "not kept for the site" in done.stderr
+    with database.session() as session:
+        assert session.get(rows.Outlook, "backtest") is None
 
 
 def test_the_first_of_a_line_has_nothing_new_and_old_kernels_are_left_out() -> None:

@@ -11,6 +11,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from db.database import WriterBusyError
 from tracker import outlook
 from tracker.archive_cases import archive_cases
 from tracker.backtest import (
@@ -125,7 +126,10 @@ def backtest_command(
         )
     windows = backtest_windows(cases, facts.tags, first, shipped_cases() if archive is not None else ())
     if archive is None and since is None:
-        store_backtest(here.database, dates, windows, datetime.now(UTC))
+        try:
+            store_backtest(here.database, dates, windows, datetime.now(UTC))
+        except WriterBusyError as error:
+            here.note(f"the scores are not kept for the site: {error}")
     if as_json:
         here.emit({"dates": asdict(dates), "windows": asdict(windows)})
         return
