@@ -36,7 +36,7 @@ class MachineSettings(BaseModel):
     protocol: str | None = None  # of the virtual firmware: "6.24"; default: the generation's own
     append: str = ""  # more kernel parameters for a virtual machine
     layers: tuple[str, ...] = ()  # optional parts of a virtual machine's guest: "xrt" (lab.virtual.extras)
-    watchdog: str | None = None  # a virtual machine's hardware watchdog: "i6300esb" or "itco"
+    watchdog: str | None = None  # a virtual machine's hardware watchdog: "i6300esb" (lab.virtual.watchdogs)
     ssh: str | None = None  # "me@minipc" or a Host of the user's ssh configuration
     port: int | None = Field(default=None, ge=1, le=65535)
     identity: Path | None = None  # a private key; default: what ssh itself would use

@@ -1,8 +1,7 @@
 """Hardware watchdogs that a virtual machine can have, so that a guest that hangs resets itself.
 
 A machine has none unless its settings name one: arming it costs a Python start in the guest (half a second
-under emulation), and QEMU can be ended from outside anyway. Both kinds were seen to reset a guest whose user
-space stopped, on kernels 7.2 and 7.3.
+under emulation), and QEMU can be ended from outside anyway.
 """
 
 from __future__ import annotations
@@ -21,14 +20,7 @@ class WatchdogCard:
     modules: tuple[str, ...]
 
 
-CARDS = {
-    card.name: card
-    for card in (
-        WatchdogCard("i6300esb", ("-device", "i6300esb"), ("i6300esb",)),
-        # The chipset's own, as on many laptops; QEMU straps its reset off unless told otherwise.
-        WatchdogCard("itco", ("-global", "ICH9-LPC.noreboot=false"), ("lpc_ich", "i2c_i801", "iTCO_wdt")),
-    )
-}
+CARDS = {card.name: card for card in (WatchdogCard("i6300esb", ("-device", "i6300esb"), ("i6300esb",)),)}
 
 
 def card(name: str) -> WatchdogCard:

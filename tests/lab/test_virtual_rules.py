@@ -67,7 +67,7 @@ def test_a_watchdog_is_on_both_command_lines_and_absent_without(name: str) -> No
     assert " ".join(card.arguments) in " ".join(words)
     assert f"xdnawatch.modules={','.join(card.modules)}" in command_line(SVA, "n", "", card.modules).split()
     assert "xdnawatch.modules" not in command_line(SVA, "n", "")
-    with pytest.raises(LabError, match="i6300esb, itco"):
+    with pytest.raises(LabError, match="there are i6300esb"):
         watchdogs.card("dog")
 
 
