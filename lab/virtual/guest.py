@@ -72,6 +72,8 @@ LISTING_TIMEOUT = 30.0
 INIT_SPEAKS = b"xdnawatch-guest: init"
 #: ... and when its ssh server can be reached.
 NETWORK_UP = b"xdnawatch-guest: network"
+#: ... and when it has loaded the driver, or could not.
+DRIVER_TRIED = b"xdnawatch-guest: modprobe"
 #: ``	libpam.so.0 => /lib/x86_64-linux-gnu/libpam.so.0 (0x00007f...)`` or ``=> not found``
 RESOLVED = re.compile(r"=> (\S+)")
 INIT = Path(__file__).with_name("init.sh")

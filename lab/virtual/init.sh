@@ -26,7 +26,8 @@ echo "xdnawatch-guest: network $(cut -d' ' -f1 /proc/uptime)" >/dev/kmsg
 # machine that is broken on purpose keeps other rights (harness.breakage).
 node() { [ -e /run/xdnawatch-nodes-kept ] && return; chgrp render /dev/accel/accel* /dev/dri/renderD* 2>/dev/null; chmod 0660 /dev/accel/accel* /dev/dri/renderD* 2>/dev/null; }
 modprobe amdxdna
-echo "xdnawatch-guest: modprobe amdxdna status $? $(cut -d' ' -f1 /proc/uptime)" >/dev/kmsg
+status=$?
 node
-: >/run/xdnawatch-ready
-while :; do sleep 1; node; done
+echo "xdnawatch-guest: modprobe amdxdna status $status $(cut -d' ' -f1 /proc/uptime)" >/dev/kmsg
+# -G: of our own group, root's, as a new node is
+while :; do sleep 1; for n in /dev/accel/accel* /dev/dri/renderD*; do [ -G "$n" ] && node; done; done

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from lab.leash import LeashedProcess
-from lab.machine import BootRequest, Candidate, LabError, Session, Shell, ShellLostError, ShellTimeoutError
+from lab.machine import BootRequest, Candidate, LabError, Session, Shell, ShellLostError
 from lab.packages.store import PackageStore
 from lab.shell import SshShell, SshTarget
 from lab.virtual import extras, guest, qemu, watchdogs
@@ -36,7 +36,6 @@ DRIVER_TIMEOUT = 30.0  # seconds for modprobe amdxdna; a driver that hangs still
 # Words for ssh: a guest that waits for its turn on this host is not gone; one that died takes QEMU with it.
 PATIENCE = ("-o", "ServerAliveCountMax=24")
 NONCE = re.compile(r"^[A-Za-z0-9_.-]{1,64}$")
-READY_SCRIPT = "while ! [ -e /run/xdnawatch-ready ]; do sleep 0.05; done"
 
 
 class VirtualMachine:
@@ -247,14 +246,12 @@ class Boot:
             except ShellLostError:
                 self._check()
                 time.sleep(POLL)
-        try:
-            shell.run(["sh", "-c", READY_SCRIPT], timeout=DRIVER_TIMEOUT)
-        except ShellTimeoutError:
-            return False
-        except ShellLostError:
-            self._process.wait(ENDING)
+        until = self._clock() + DRIVER_TIMEOUT
+        while guest.DRIVER_TRIED not in self._logs["serial.log"].read_bytes():
             self._check()
-            raise
+            if self._clock() > until:
+                return False
+            time.sleep(POLL)
         return True
 
     def leave(self, control: Qmp, timeout: float) -> None:
