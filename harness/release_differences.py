@@ -18,6 +18,9 @@ from harness.verdict import BAD_OUTCOMES
 Label = Literal["feature", "fix", "suspect", "unexplained"]
 LABELS: tuple[Label, ...] = ("unexplained", "suspect", "fix", "feature")
 BAD = frozenset(BAD_OUTCOMES)
+# So a test says that it was skipped for what the kernel is, not the machine: "no telemetry on this kernel";
+# "addresses: ... (SVA) ...", where the driver cannot be told to use the IOMMU's (force_iova, 7.1).
+KERNEL_LACKS = ("on this kernel", "addresses: ")
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,15 @@ def _between(before: CaseResult, after: CaseResult) -> list[tuple[Label, str, st
     foreseen = _foreseen(before, after)
     if foreseen or before.outcome == after.outcome:
         return foreseen
+    if after.outcome in BAD and reason_of_failure(after) == "fix":
+        # Right before and wrong from here on: neither kernel has the fix, and the older one needs none.
+        lacking = [row for row in _rows(after).values() if row.get("carried") is False]
+        return [
+            ("fix", str(row.get("key")), f"wrong from here on, until: {row.get('source')}") for row in lacking
+        ]
+    skipped = next((case for case in (before, after) if case.outcome == "skipped"), None)
+    if skipped is not None and any(words in skipped.message for words in KERNEL_LACKS):
+        return [("feature", skipped.message, f"{before.outcome}, then {after.outcome}")]
     if before.suspect or after.suspect:
         suspicion = after.suspect or before.suspect or ""
         shows = "shows itself" if after.outcome in BAD else f"{after.outcome}, was {before.outcome}"

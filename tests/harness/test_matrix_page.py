@@ -70,6 +70,21 @@ def test_each_difference_is_labelled() -> None:
     assert differences({"m1": [("7.0", NEW), ("7.1", NEW)]}) == []
 
 
+def test_a_defect_that_came_and_a_kernel_that_lacks_are_explained() -> None:
+    lacking = row("chain", "refused", "fix", carried=False)
+    before = [case("a::chain", "passed", lacking), replace(case("a::file", "skipped"), message="no file")]
+    after = [case("a::chain", "failed", lacking), case("a::file")]
+    found = differences({"m": [("6.18", before), ("6.19", after)]})
+    assert [(one.label, one.what) for one in found] == [("unexplained", "a::file"), ("fix", "chain")]
+    assert found[1].source == "wrong from here on, until: title of chain"
+    before[1] = replace(before[1], message="no file on this kernel")
+    found = differences({"m": [("6.18", before), ("6.19", after)]})
+    assert [(one.label, one.what) for one in found] == [
+        ("fix", "chain"),
+        ("feature", "no file on this kernel"),
+    ]
+
+
 def test_why_a_test_failed() -> None:
     assert [reason_of_failure(one) for one in (OLD[1], NEW[2], NEW[3])] == ["fix", "suspect", "unexplained"]
     carried = case(

@@ -25,12 +25,17 @@ def place(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_cell_nobody_can_judge_is_tried_twice_and_then_left(place: Path) -> None:
-    code, rows, _ = answer(place, "nightly", "--dry-run", "--json")
+    page = place / "matrix.md"
+    code, rows, _ = answer(place, "nightly", "--dry-run", "--json", "--write", str(page))
     assert (code, [row["action"] for row in rows]) == (0, ["run"])
     assert not (place / "data" / "runs").exists(), "a dry run runs nothing"
+    assert "0 of 1 cells were run" in page.read_text()
+    assert "| laptop | running | not run: no verdict yet |" in page.read_text()
     for _night in range(2):
-        code, rows, _ = answer(place, "nightly", "--json", timeout=240)
+        code, rows, _ = answer(place, "nightly", "--json", "--write", str(page), timeout=240)
         assert (code, rows[0]["action"], rows[0]["verdict"]) == (3, "run", "environment")
+    assert "| laptop | running | environment: " in page.read_text()
+    assert str(place) not in page.read_text()
     code, rows, _ = answer(place, "nightly", "--json")
     assert (code, rows[0]["action"]) == (3, "given-up")
     assert "environment 2 times" in rows[0]["reason"]

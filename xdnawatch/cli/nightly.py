@@ -19,6 +19,7 @@ from harness.evidence import Evidence, read_evidence
 from harness.kernels.debian import stock_kernel
 from harness.matrix_page import MatrixCell, matrix_page
 from harness.nightly import RUNNING, Cell, Planned, cells, past_runs, plan
+from harness.settings import NightlySettings
 from harness.suite_stream import SUITE
 from harness.verdict import RunVerdict
 from lab.machine import LabError
@@ -49,7 +50,9 @@ def nightly(
         Path | None,
         typer.Option("--write", help="Write all cells, and what differs between kernels, as Markdown."),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would be done; --write shows what is there.")
+    ] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Run every cell of the [nightly] matrix that has no verdict yet, one after the other.
@@ -87,18 +90,13 @@ def nightly(
         digests = {name: found.suite.digest for name, found in suites.items()}
         planned = plan(wanted, past, digests=digests, settings=settings, now=datetime.now(UTC))
         if dry_run:
+            if write is not None:
+                write.write_text(page(app, settings, planned, {}, {}, digests, write.name), "utf-8")
             tell_plan(app, planned, as_json=as_json)
             return
         done, problems = work_through(app, planned, suites)
         if write is not None:
-            words = [f"-m {name}" for name in settings.machines] + [f"--kernel {v}" for v in settings.kernels]
-            page = matrix_page(
-                shown_cells(app, planned, done, problems),
-                command=f"xdnawatch nightly {' '.join(words)} --write docs/{write.name}",
-                model=MODEL_VERSION,
-                digest=digests[SUITE],
-            )
-            write.write_text(page, "utf-8")
+            write.write_text(page(app, settings, planned, done, problems, digests, write.name), "utf-8")
     if as_json:
         app.emit([row(entry, done.get(entry.cell), problems.get(entry.cell)) for entry in planned])
     else:
@@ -106,6 +104,25 @@ def nightly(
     code = exit_code(list(done.values()))
     unjudged = problems or any(entry.action == "given-up" for entry in planned)
     raise typer.Exit(ExitCode.INFRASTRUCTURE if code == ExitCode.FINE and unjudged else code)
+
+
+def page(
+    app: AppContext,
+    settings: NightlySettings,
+    planned: Sequence[Planned],
+    done: Mapping[Cell, Evidence],
+    problems: Mapping[Cell, str],
+    digests: Mapping[str, str],
+    name: str,
+) -> str:
+    """The matrix as Markdown; ``name``: of the file it is for, in docs."""
+    words = [f"-m {one}" for one in settings.machines] + [f"--kernel {one}" for one in settings.kernels]
+    return matrix_page(
+        shown_cells(app, planned, done, problems),
+        command=f"xdnawatch nightly {' '.join(words)} --write docs/{name}",
+        model=MODEL_VERSION,
+        digest=digests.get(SUITE, ""),
+    )
 
 
 def shown_cells(
