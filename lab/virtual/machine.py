@@ -55,6 +55,7 @@ class VirtualMachine:
         append: str = "",
         layers: Sequence[str] = (),
         watchdog: str | None = None,
+        shared_memory: bool = True,
     ) -> None:
         if generation not in GENERATIONS:
             raise LabError(f"no virtual NPU {generation!r}; there are {', '.join(GENERATIONS)}")
@@ -65,6 +66,7 @@ class VirtualMachine:
         self._protocol = protocol
         self._append = append
         self._layers = tuple(extras.layer(name) for name in layers)
+        self._shared_memory = shared_memory
         self._watchdog = watchdogs.card(watchdog) if watchdog is not None else None
 
     @contextmanager
@@ -112,7 +114,7 @@ class VirtualMachine:
         kernel = boot_image(candidate.vmlinuz, work / "vmlinux")
         layout = qemu.VmLayout(
             kernel, initramfs, line, logs["serial.log"], work / "qmp", work / "npu.sock", iommu,
-            card.arguments if card else (),
+            card.arguments if card else (), self._shared_memory,
         )  # fmt: skip
         prepared = time.monotonic()
         request.progress(f"booting {candidate.release} on {self.name} ({accelerator.name})")

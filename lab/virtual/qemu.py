@@ -51,10 +51,12 @@ class VmLayout:
     device_socket: Path | None
     iommu: IommuMode | None
     further: tuple[str, ...] = ()  # arguments for other hardware
+    shared_memory: bool = True  # False: QEMU's own, reached by the device model by messages alone
 
 
 def command(qemu: Qemu, accelerator: Accelerator, layout: VmLayout) -> list[str]:
     """The full argument list. Guest memory is a shared memfd so that the device model can map it."""
+    memory = "memory-backend-memfd,share=on" if layout.shared_memory else "memory-backend-ram,share=off"
     arguments = [
         *qemu.command,
         *("-machine", f"q35,memory-backend=mem{accelerator.machine}"),
@@ -62,7 +64,7 @@ def command(qemu: Qemu, accelerator: Accelerator, layout: VmLayout) -> list[str]
         *accelerator.arguments,
         *("-cpu", accelerator.cpu + (layout.iommu.cpu if layout.iommu else "")),
         *("-m", MEMORY, "-smp", "1"),
-        *("-object", f"memory-backend-memfd,id=mem,size={MEMORY},share=on"),
+        *("-object", f"{memory},id=mem,size={MEMORY}"),
         *("-display", "none", "-vga", "none", "-monitor", "none", "-nodefaults", "-no-reboot"),
         *("-serial", f"file:{_escaped(layout.serial)}"),
         *("-qmp", f"unix:{_escaped(layout.qmp)},server=on,wait=off"),

@@ -59,6 +59,15 @@ def test_qemu_gets_the_iommu_before_the_device_and_no_port_of_ours(tmp_path: Pat
     assert any("hostfwd=tcp:127.0.0.1:0-:22" in word and "restrict=on" in word for word in words)
 
 
+@pytest.mark.parametrize(
+    ("shared", "memory"),
+    [(True, "memory-backend-memfd,share=on"), (False, "memory-backend-ram,share=off")],
+)
+def test_the_guests_memory_has_a_file_or_none(shared: bool, memory: str) -> None:
+    layout = qemu.VmLayout(Path("v"), Path("i"), "", Path("s"), Path("q"), None, None, (), shared)
+    assert f"{memory},id=mem,size={qemu.MEMORY}" in qemu.command(Qemu(("qemu",)), qemu.TCG, layout)
+
+
 @pytest.mark.parametrize("name", sorted(watchdogs.CARDS))
 def test_a_watchdog_is_on_both_command_lines_and_absent_without(name: str) -> None:
     card = watchdogs.card(name)

@@ -125,7 +125,8 @@ class Guest:
 @pytest.fixture
 def guest(lab_cache: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Guest]:
     store, candidate = newest(lab_cache)
-    machine = VirtualMachine(f"virtual-{request.param}", request.param, store)
+    generation, _, memory = request.param.partition(" ")
+    machine = VirtualMachine(f"virtual-{generation}", generation, store, shared_memory=not memory)
     with machine.boot(BootRequest(candidate, "stock-driver", tmp_path / "boot")) as session:
         yield Guest(session)
 
@@ -212,4 +213,19 @@ def test_the_stock_driver_takes_commands_by_host_queue_and_waits_for_them(guest:
     assert said == {"copies": "True", "copies-after-reset": "True"}
     assert guest.events("reset")
     assert [event["work"] for event in guest.events("command")] == [["copy"], ["copy"]]
+    assert guest.is_clean()
+
+
+@pytest.mark.parametrize("guest", ["npu4 private-memory"], indirect=True)
+def test_the_stock_driver_works_where_the_model_reaches_memory_by_messages(guest: Guest) -> None:
+    """No window has a file: code, arguments and data travel as DMA_READ and DMA_WRITE messages."""
+    said = guest.run(
+        """
+        client = Client()
+        say("works", client.works())
+        client.device.close()
+        """
+    )
+    assert said == {"works": "True"}
+    assert [work for event in guest.events("command") for work in event["work"]] == ["copy", "add"]
     assert guest.is_clean()
