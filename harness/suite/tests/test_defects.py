@@ -26,6 +26,9 @@ ANY_TIME = (
     ("context_leak", "a context whose power level cannot be set stays when its creation fails"),
     ("hang_deadlock", "a call behind four hung commands keeps the recovery from its lock"),
     ("lost_after_timeout", "after a timeout commands are waited for successfully and never run"),
+    ("hang_unseen", "a command that hangs is not noticed while another client computes"),
+    ("qos_overflow", "an impossible wish for quality of service is granted when it overflows"),
+    ("heap_second_map", "after a second mapping of the heap buffers lie where nothing is mapped"),
 )
 AIE4 = (
     ("aie4_heap_warning", "asking an AIE4 for a device heap raises a kernel warning each time"),
@@ -34,9 +37,14 @@ AIE4 = (
     ("wait_locks_device", "a WAIT_CMD beside a DESTROY_HWCTX locks the device for everybody"),
 )
 # What a reproducer asks of the driver beside its defect: without it there is nothing to show.
-NEEDS = {"debug_buffer_orphan": "debug-buffer", "context_leak": "resource-info"}
+NEEDS = {
+    "debug_buffer_orphan": "debug-buffer",
+    "unit_forgotten": "resource-info",
+    "context_leak": "resource-info",
+}
 USE_AFTER_FREE = "a named heap buffer outlives its client: use after free (root)"
 LOCKED = "growing the heap while allocating from it locks the device for ever"
+FORGOTTEN = "closing the buffer of a compute unit makes the device unusable for everybody"
 AWAKE = "a machine with an AIE4 cannot go to sleep"
 SUSPECT, CRASH, LAST = pytest.mark.suspect, pytest.mark.crash, pytest.mark.last
 QUEUE, PM, ROOT = pytest.mark.host_queue, pytest.mark.pm, pytest.mark.root
@@ -45,6 +53,7 @@ ROWS = [
     *(pytest.param(name, marks=[SUSPECT(text), QUEUE], id=name) for name, text in AIE4),
     pytest.param("aie4_no_sleep", marks=[SUSPECT(AWAKE), QUEUE, PM, ROOT], id="aie4_no_sleep"),
     pytest.param("flink_after_close", marks=[SUSPECT(USE_AFTER_FREE), CRASH, ROOT], id="flink_after_close"),
+    pytest.param("unit_forgotten", marks=[SUSPECT(FORGOTTEN), CRASH, LAST], id="unit_forgotten"),
     pytest.param("heap_growth_deadlock", marks=[SUSPECT(LOCKED), CRASH, LAST], id="heap_growth_deadlock"),
 ]
 
