@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import ctypes
+import errno
+import signal
 import struct
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 
 from harness.suite import uapi
+from harness.suite.child import answer_of
 from harness.suite.device import Buffer, Device, Mapping
 from harness.suite.tests.conftest import Attempt, Record
 
@@ -46,6 +49,22 @@ class HostQueue:
         self.doorbell_offset = int(argument.umq_doorbell)
         self.doorbell: Mapping = device.map_at(self.doorbell_offset, uapi.PAGE)
 
+    def submit_indirect(self, lengths: Sequence[int]) -> int:
+        """Queue one packet that points to copies of these many bytes, one behind the other; its number."""
+        memory, base, done = self.work.memory, self.work.address, 0
+        entries = b""
+        for index, length in enumerate(lengths):
+            code, words, place = CODE + 64 * index, ARGUMENTS + 64 * index, ARGUMENTS + 0x800 + 64 * index
+            memory.write(struct.pack("<4sHHII", b"XDNW", 1, COPY, length, 0), code)
+            memory.write(struct.pack("<QQ", base + INPUT + done, base + OUTPUT + done), words)
+            payload = struct.pack("<IQHHQ", 0, base + code, 16, 0, base + words)
+            memory.write(struct.pack("<HBBHBB", 0, 1, 0, len(payload), 0, 0) + payload, place)
+            entries += struct.pack("<II", (base + place) & 0xFFFFFFFF, (base + place) >> 32 | index << 25)
+            done += length
+        memory.write(struct.pack("<I", 1), SIGNALS + 8 * (self.written % CAPACITY))
+        signal_at = base + SIGNALS + 8 * (self.written % CAPACITY)
+        return self._queue(struct.pack("<HBBHBBQ", 0, 1, 0, len(entries), 1, 1, signal_at) + entries)
+
     def submit(self, operation: int = COPY, length: int = LENGTH) -> int:
         """Queue a test kernel from INPUT to OUTPUT; its number. Nothing runs before ``ring``."""
         memory, base, slot = self.work.memory, self.work.address, self.written % CAPACITY
@@ -65,7 +84,10 @@ class HostQueue:
             arguments & 0xFFFFFFFF,
             arguments >> 32,
         )
-        self.queue.memory.write(packet.ljust(64, b"\0"), PACKETS + 64 * slot)
+        return self._queue(packet)
+
+    def _queue(self, packet: bytes) -> int:
+        self.queue.memory.write(packet.ljust(64, b"\0"), PACKETS + 64 * (self.written % CAPACITY))
         number = self.written
         self.written += 1
         self.queue.memory.write(struct.pack("<Q", self.written), 16)
@@ -129,6 +151,15 @@ def test_checksum_through_the_queue(queue: HostQueue) -> None:
     assert memory.read(8, OUTPUT) == struct.pack("<II", zlib.crc32(memory.read(LENGTH, INPUT)), LENGTH)
 
 
+def test_indirect_packet(queue: HostQueue) -> None:
+    """One packet points to three commands: each is run, and the packet's state says so."""
+    number = queue.submit_indirect([64, 128, 256])
+    queue.ring()
+    queue.wait(number)
+    assert queue.state(number) == COMPLETED
+    assert queue.work.memory.read(448, OUTPUT) == queue.work.memory.read(448, INPUT)
+
+
 def test_more_than_the_ring_holds(queue: HostQueue) -> None:
     """A hundred commands go through a queue of thirty-two."""
     for _turn in range(100):
@@ -154,6 +185,28 @@ def test_wait_for_a_command_that_never_comes(queue: HostQueue, attempt: Attempt)
     began = time.monotonic()
     assert attempt(lambda: queue.wait(number, 200)) == "ETIME"
     assert 0.15 <= time.monotonic() - began < 3.0
+    queue.ring()
+    queue.wait(number)
+
+
+@pytest.mark.negative
+def test_wait_ends_with_a_signal(queue: HostQueue, record: Record) -> None:
+    """WAIT_CMD without a limit of time is ended by a signal; the command can still be waited for."""
+    number = queue.submit()
+    argument = uapi.WaitCmd(hwctx=queue.handle, timeout=0, seq=number)
+
+    def wait() -> object:
+        # the suite's own ioctl would begin again: what counts here is how the call itself ends
+        signal.signal(signal.SIGALRM, lambda *_signal: None)
+        signal.siginterrupt(signal.SIGALRM, True)  # noqa: FBT003 - it takes no keyword
+        signal.setitimer(signal.ITIMER_REAL, 0.2)
+        libc = ctypes.CDLL(None, use_errno=True)
+        status = libc.ioctl(queue.device.fd, ctypes.c_ulong(uapi.WAIT_CMD), ctypes.byref(argument))
+        return "ok" if status == 0 else errno.errorcode[ctypes.get_errno()]
+
+    got = answer_of(wait, 5.0)
+    record("result", got)
+    assert got == "EINTR"
     queue.ring()
     queue.wait(number)
 
@@ -195,6 +248,19 @@ def test_wait_on_an_unknown_context(queue: HostQueue, device: Device, attempt: A
 def test_unknown_queue_buffer(device: Device, tiles: int, attempt: Attempt) -> None:
     """A context over a buffer that does not exist is ENOENT."""
     assert attempt(lambda: HostQueue(device, tiles, umq=0x7FFF0000)) == "ENOENT"
+
+
+@pytest.mark.negative
+def test_units_are_refused(queue: HostQueue, device: Device, attempt: Attempt) -> None:
+    """There are no compute units to configure: EOPNOTSUPP."""
+    block = ctypes.create_string_buffer(bytes(uapi.ConfigCu(num_cus=1)) + bytes(uapi.CuConfig()))
+    argument = uapi.ConfigHwctx(
+        handle=queue.handle,
+        param_type=uapi.Config.CU,
+        param_val=ctypes.addressof(block),
+        param_val_size=16,
+    )
+    assert attempt(lambda: device.ioctl(uapi.CONFIG_HWCTX, argument)) == "EOPNOTSUPP"
 
 
 @pytest.mark.negative
