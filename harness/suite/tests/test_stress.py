@@ -7,6 +7,8 @@ Afterwards a new client must be served.
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import functools
 import os
 import random
 import select
@@ -19,8 +21,8 @@ from pathlib import Path
 import pytest
 
 from harness.suite import guard, packets, uapi
-from harness.suite.child import answer_of
-from harness.suite.device import Device
+from harness.suite.child import answer_of, outcome
+from harness.suite.device import Buffer, Context, Device, error_name
 from harness.suite.tests.conftest import FOUND, Record
 from harness.suite.tests.test_fuzz import healthy
 
@@ -147,32 +149,94 @@ def test_destroyed_while_waited_for(node: str, choose: random.Random, record: Re
         with Device(node) as device:
             unit = device.buffer(uapi.Bo.DEV, 4096).handle if device.heap().size else 0
             for _turn in range(12):
-                context = device.create_context(tiles=4)
-                device.configure(context, [unit])
-                command = device.buffer(uapi.Bo.CMD, uapi.PAGE)
-
-                def submit(context: object = context, command: object = command) -> None:
-                    for _command in range(20):
-                        try:
-                            device.wait(context, device.execute(context, command), 2.0)  # type: ignore[arg-type] # bound in the loop
-                            counted["done"] = counted.get("done", 0) + 1
-                        except OSError as error:
-                            counted[str(error.errno)] = counted.get(str(error.errno), 0) + 1
-                            break
-
-                command.memory.words(packets.start_cu())
-                threads = [threading.Thread(target=submit) for _number in range(3)]
-                for thread in threads:
-                    thread.start()
-                time.sleep(choose.uniform(0.0, 0.1))
-                device.destroy_context(context)
-                for thread in threads:
-                    thread.join()
+                race(device, unit, counted, Device.destroy_context, choose)
         return counted
 
     counts = answer_of(fight, ANSWER)
     record("counts", counts)
     assert isinstance(counts, dict)
+
+
+@pytest.mark.usefixtures("served")
+def test_closed_while_executing(node: str, choose: random.Random, record: Record) -> None:
+    """A client's descriptor closed by one thread while others submit and wait: every call ends."""
+
+    def fight() -> dict[str, int]:
+        counted: dict[str, int] = {}
+        for _turn in range(12):
+            client = Device(node)
+            unit = client.buffer(uapi.Bo.DEV, 4096).handle if client.heap().size else 0
+            race(client, unit, counted, lambda client, _context: client.close(), choose)
+        return counted
+
+    counts = answer_of(fight, ANSWER)
+    record("counts", counts)
+    assert isinstance(counts, dict)
+    assert counts.get("EBADF", 0) > 0, "the descriptor was closed under no submission"
+
+
+def race(
+    client: Device,
+    unit: int,
+    counted: dict[str, int],
+    disturb: Callable[[Device, Context], object],
+    choose: random.Random,
+) -> None:
+    """Three threads submit to a new context and wait until they are refused; ``disturb`` makes that so."""
+    context = client.create_context(tiles=4)
+    client.configure(context, [unit])
+    command = client.buffer(uapi.Bo.CMD, uapi.PAGE)
+    command.memory.words(packets.start_cu())
+    submit = functools.partial(until_refused, client, context, command, counted)
+    threads = [threading.Thread(target=submit) for _number in range(3)]
+    for thread in threads:
+        thread.start()
+    time.sleep(choose.uniform(0.0, 0.1))
+    disturb(client, context)
+    for thread in threads:
+        thread.join()
+
+
+def until_refused(client: Device, context: Context, command: Buffer, counted: dict[str, int]) -> None:
+    """Submit and wait until the kernel refuses; how it went is added to ``counted``."""
+    while True:
+        try:
+            client.wait(context, client.execute(context, command), 2.0)
+            counted["done"] = counted.get("done", 0) + 1
+        except OSError as error:
+            counted[error_name(error)] = counted.get(error_name(error), 0) + 1
+            return
+
+
+CALLS: dict[str, tuple[int, ctypes.Structure]] = {
+    "create-context": (uapi.CREATE_HWCTX, uapi.CreateHwctx(num_tiles=4)),
+    "destroy-context": (uapi.DESTROY_HWCTX, uapi.DestroyHwctx(handle=1)),
+    "configure": (uapi.CONFIG_HWCTX, uapi.ConfigHwctx(handle=1)),
+    "create-buffer": (uapi.CREATE_BO, uapi.CreateBo(type=uapi.Bo.SHARE, size=uapi.PAGE)),
+    "info": (uapi.GET_INFO, uapi.GetInfo(param=uapi.Info.AIE_VERSION, buffer_size=8)),
+    "execute": (uapi.EXEC_CMD, uapi.ExecCmd(hwctx=1, cmd_count=1)),
+    "array": (uapi.GET_ARRAY, uapi.GetArray(element_size=144, num_element=1)),
+}
+
+
+@pytest.mark.root
+@pytest.mark.usefixtures("served", "alone")
+def test_calls_on_a_device_that_is_gone(node: str, pci: guard.PciDevice, record: Record) -> None:
+    """After the driver was taken away every call of an old client is ENODEV, and closing it still works."""
+    driver = Path("/sys/bus/pci/drivers/amdxdna")
+
+    def ask() -> object:
+        with Device(node) as client:
+            (driver / "unbind").write_text(pci.address, "ascii")
+            return {
+                name: outcome(functools.partial(client.ioctl, request, argument)) or "ok"
+                for name, (request, argument) in CALLS.items()
+            }
+
+    answers = answer_of(ask, ANSWER)
+    (driver / "bind").write_text(pci.address, "ascii")
+    record("answers", answers)
+    assert answers == dict.fromkeys(CALLS, "ENODEV")
 
 
 @pytest.mark.root
