@@ -44,7 +44,7 @@ def ingest_git(
     database: Database, settings: TreeSettings, profile: DriverProfile, clones: Path, progress: Progress
 ) -> GitCount:
     """Bring one tree up to date. Raises SourceError or GitError; the old state stays in that case."""
-    repository = open_or_clone(settings.location, clones, settings.name)
+    repository = open_or_clone(settings.location, clones, settings.name, progress)
     head = repository.resolve(settings.branch)
     if head is None:
         raise SourceError(f"{settings.location} has no branch or commit {settings.branch!r}; set `branch`")

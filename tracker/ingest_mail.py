@@ -50,7 +50,7 @@ def ingest_mail(
     database: Database, settings: SourceSettings, profile: DriverProfile, clones: Path, progress: Progress
 ) -> MailCount:
     """Bring one source up to date. Raises SourceError; what was stored before stays stored."""
-    reader = open_reader(settings, clones, profile)
+    reader = open_reader(settings, clones, profile, progress)
     with database.engine.begin() as connection:
         source_id, cursor = source_row(connection, settings)
         kept, damaged, wanted = _stored(connection)
@@ -88,7 +88,9 @@ def ingest_mail(
     return MailCount(scanned, new)
 
 
-def open_reader(settings: SourceSettings, clones: Path, profile: DriverProfile) -> MailReader:
+def open_reader(
+    settings: SourceSettings, clones: Path, profile: DriverProfile, progress: Progress
+) -> MailReader:
     """The reader for a source's kind."""
     if settings.kind == "lore":
         return LoreReader(settings.location, profile, query=settings.query, contact=settings.contact)
@@ -102,9 +104,10 @@ def open_reader(settings: SourceSettings, clones: Path, profile: DriverProfile) 
         if settings.location.startswith(("https://", "http://")) and not is_single_repository(
             settings.location
         ):
-            return InboxReader(update_mirror(settings.location, clones, settings.name))
+            return InboxReader(update_mirror(settings.location, clones, settings.name, progress))
         if is_url(settings.location):
-            return InboxReader(open_or_clone(settings.location, clones, settings.name, blobless=False).path)
+            clone = open_or_clone(settings.location, clones, settings.name, progress, blobless=False)
+            return InboxReader(clone.path)
         return InboxReader(Path(settings.location).expanduser())
     path = Path(settings.location).expanduser()
     return MboxReader(path) if settings.kind == "mbox" else EmlReader(path)

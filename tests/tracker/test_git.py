@@ -22,7 +22,7 @@ from tracker.calendar import (
 from tracker.errors import GitError, NotARepositoryError
 from tracker.git.commits import driver_commits, read_commits
 from tracker.git.graph import first_tags, label
-from tracker.git.repository import Repository, safe_name
+from tracker.git.repository import Repository, open_or_clone, safe_name
 
 RunGit = Callable[..., str]
 START = datetime(2025, 1, 1, tzinfo=UTC)
@@ -231,3 +231,36 @@ def test_missing_and_large_objects(kernel: Path) -> None:
 def test_names_of_clones_stay_in_their_folder() -> None:
     assert "/" not in safe_name("../../etc/x")
     assert not safe_name("..").startswith(".")
+
+
+class Recorded:
+    """A progress that keeps what it was told."""
+
+    def __init__(self) -> None:
+        self.steps: list[tuple[str, int | None, int]] = []
+
+    def start(self, what: str, total: int | None = None) -> None:
+        self.steps.append((what, total, 0))
+
+    def advance(self, count: int = 1) -> None:
+        what, total, done = self.steps[-1]
+        self.steps[-1] = (what, total, done + count)
+
+    def finish(self, text: str) -> None:
+        raise AssertionError("who asked for the clone says the end")
+
+
+def test_a_clone_and_a_fetch_show_how_far_they_are(tmp_path: Path, run_git: Callable[..., str]) -> None:
+    run_git(tmp_path, "init", "--quiet", "there")
+    for number in range(30):
+        (tmp_path / "there" / f"file{number}").write_text(str(number) * 100)
+        run_git(tmp_path / "there", "add", ".")
+        run_git(tmp_path / "there", "commit", "--quiet", "-m", f"commit {number}")
+    shown = Recorded()
+    location = (tmp_path / "there").as_uri()
+    assert open_or_clone(location, tmp_path / "clones", "a tree", shown, blobless=False).tags() == []
+    received = [step for step in shown.steps if step[0] == "a tree: receiving objects"]
+    assert received == [("a tree: receiving objects", 90, 90)]  # commit, tree and file of each
+    shown.steps.clear()
+    open_or_clone(location, tmp_path / "clones", "a tree", shown)
+    assert shown.steps == [("a tree: fetching", None, 0)]

@@ -123,7 +123,7 @@ def all_rows(database: Database, *, but: tuple[str, ...] = ()) -> dict[str, list
         for table in tables.sorted_tables:
             columns = [
                 one for one in table.columns
-                if one.name not in ("synced_at", "cursor", *but)
+                if one.name not in ("synced_at", "made_at", "cursor", *but)
             ]  # fmt: skip
             if columns:
                 found[table.name] = sorted(map(repr, connection.execute(select(*columns)).all()))

@@ -84,7 +84,7 @@ def ingest_cves(
     state: dict[str, Any] = {"profile": profile.model_dump(mode="json"), "reader": READER}
     fresh = {key: cursor.get(key) for key in state} != state
     old = None if fresh else cursor.get("at")
-    repository = _repository(settings, clones)
+    repository = _repository(settings, clones, progress)
     progress.start(settings.name)
     if repository is None:
         folder = Path(settings.location).expanduser()
@@ -114,10 +114,10 @@ def ingest_cves(
     return CveCount(changes.read, new, tuple(changes.damaged))
 
 
-def _repository(settings: SourceSettings, clones: Path) -> Repository | None:
+def _repository(settings: SourceSettings, clones: Path, progress: Progress) -> Repository | None:
     """The git tree of a source, or None for a plain folder."""
     if is_url(settings.location):
-        return open_or_clone(settings.location, clones, settings.name, blobless=False)
+        return open_or_clone(settings.location, clones, settings.name, progress, blobless=False)
     path = Path(settings.location).expanduser()
     if not path.is_dir():
         raise SourceError(f"{path} is no folder; give a clone of vulns.git, or a folder with CVE-*.json")

@@ -28,7 +28,7 @@ def ingest_firmware(database: Database, settings: TreeSettings, clones: Path, pr
     The count is of steps. The history is made anew when head or tags moved: it is small, and a tag may have
     been put on an older commit.
     """
-    repository = open_or_clone(settings.location, clones, settings.name)
+    repository = open_or_clone(settings.location, clones, settings.name, progress)
     head = repository.resolve(settings.branch)
     if head is None:
         raise SourceError(f"{settings.location} has no branch {settings.branch!r}; set `branch`")

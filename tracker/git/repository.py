@@ -15,19 +15,19 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 
 import git
 from git.exc import GitCommandError, InvalidGitRepositoryError, NoSuchPathError
 
 from tracker.errors import GitError, NotARepositoryError
+from tracker.progress import Progress
 
 GIT_TIMEOUT = 120.0  # seconds for a short plumbing command
 # Our own environment: no prompts, no pager, plain English, and no lazy work in the user's repository.
 _ENVIRONMENT = {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C", "GIT_OPTIONAL_LOCKS": "0", "GIT_PAGER": "cat"}
 # git maps whole packs by default; a list's archive has a gigabyte of them.
 _LITTLE_MEMORY = ("-c", "core.packedGitWindowSize=4m", "-c", "core.packedGitLimit=64m")
-
-FetchProgress = Callable[[str, float | None], None]  # message, share done (0..1) or None
 
 
 @dataclass(frozen=True)
@@ -273,8 +273,46 @@ class Repository:
         return ["git", "--no-replace-objects", *_LITTLE_MEMORY, f"--git-dir={self.git_dir}", *arguments]
 
 
+class _Fetching:
+    """Git's words about a transfer ("Receiving objects: 12 %") as steps of the project's progress."""
+
+    STAGES = MappingProxyType(
+        {
+            git.RemoteProgress.COUNTING: "counting objects",
+            git.RemoteProgress.COMPRESSING: "compressing objects",
+            git.RemoteProgress.RECEIVING: "receiving objects",
+            git.RemoteProgress.RESOLVING: "resolving deltas",
+        }
+    )
+
+    def __init__(self, name: str, shown: Progress) -> None:
+        self._name = name
+        self._shown = shown
+        self._done = 0
+
+    def __call__(
+        self, op_code: int, cur_count: str | float, max_count: str | float | None = None, message: str = ""
+    ) -> None:
+        """One line of git's; ``op_code`` is a stage, and whether it begins."""
+        stage = self.STAGES.get(op_code & git.RemoteProgress.OP_MASK)
+        if stage is None:
+            return
+        if op_code & git.RemoteProgress.BEGIN:
+            self._done = 0
+            self._shown.start(f"{self._name}: {stage}", int(float(max_count)) if max_count else None)
+        count = int(float(cur_count))
+        self._shown.advance(count - self._done)
+        self._done = count
+
+
 def open_or_clone(
-    location: str, clones: Path, name: str, progress: FetchProgress | None = None, *, blobless: bool = True
+    location: str,
+    clones: Path,
+    name: str,
+    progress: Progress,
+    *,
+    blobless: bool = True,
+    shown_as: str | None = None,
 ) -> Repository:
     """A local repository as it is; a URL as a bare clone below ``clones``, fetched up to date.
 
@@ -284,13 +322,9 @@ def open_or_clone(
     if not is_url(location):
         return Repository(Path(location).expanduser())
     target = clones / f"{safe_name(name)}.git"
-
-    def report(_code: int, done: str | float, total: str | float | None, message: str) -> None:
-        if progress is not None:
-            progress(message or "fetching", float(done) / float(total) if total else None)
-
     try:
         if (target / "HEAD").exists():
+            progress.start(f"{shown_as or name}: fetching")
             with git.Repo(target) as repo:
                 repo.git.fetch("--prune", "--tags", "--force", "origin", "+refs/heads/*:refs/heads/*")
         else:
@@ -300,7 +334,7 @@ def open_or_clone(
             git.Repo.clone_from(
                 location,
                 part,
-                progress=report,
+                progress=_Fetching(shown_as or name, progress),
                 bare=True,
                 env={"GIT_TERMINAL_PROMPT": "0"},
                 multi_options=["--filter=blob:none"] if blobless else None,

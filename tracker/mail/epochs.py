@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from tracker.errors import SourceError
 from tracker.git.repository import open_or_clone, safe_name
 from tracker.mail.polite import PoliteClient, RefusedError
+from tracker.progress import Progress
 
 MAX_MANIFEST = 16 * 1024 * 1024  # bytes, unpacked
 MAX_EPOCHS = 200
@@ -32,7 +33,9 @@ def is_single_repository(location: str) -> bool:
     return last.endswith(".git") or last.isdigit()
 
 
-def update_mirror(location: str, clones: Path, name: str, client: PoliteClient | None = None) -> Path:
+def update_mirror(
+    location: str, clones: Path, name: str, progress: Progress, client: PoliteClient | None = None
+) -> Path:
     """Clone or fetch the epochs that changed; the folder that `InboxReader` reads. Raises SourceError."""
     folder = clones / f"{safe_name(name)}.inbox"
     with client or PoliteClient(location.rstrip("/") + "/") as http:
@@ -43,7 +46,10 @@ def update_mirror(location: str, clones: Path, name: str, client: PoliteClient |
         if kept.exists() and seen.get(str(number)) == fingerprint:
             continue
         parts = urlsplit(location)
-        open_or_clone(f"{parts.scheme}://{parts.netloc}{path}", folder / "git", str(number), blobless=False)
+        url = f"{parts.scheme}://{parts.netloc}{path}"
+        open_or_clone(
+            url, folder / "git", str(number), progress, blobless=False, shown_as=f"{name}, epoch {number}"
+        )
         seen[str(number)] = fingerprint
         _remember(folder, seen)
     return folder

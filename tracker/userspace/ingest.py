@@ -45,7 +45,7 @@ def ingest_userspace(
     database: Database, settings: TreeSettings, clones: Path, progress: Progress
 ) -> GitCount:
     """Bring the releases of one tree up to date. Raises SourceError or GitError. The count is of releases."""
-    repository = open_or_clone(settings.location, clones, settings.name)
+    repository = open_or_clone(settings.location, clones, settings.name, progress)
     head = repository.resolve(settings.branch)
     if head is None:
         raise SourceError(f"{settings.location} has no branch {settings.branch!r}; set `branch`")
