@@ -321,7 +321,8 @@ def test_no_text_from_outside_gets_out_of_its_place(site: Any, tmp_path: Path) -
             row.seconds = float("inf")
         for change in session.scalars(select(Change)):
             change.evidence = [{"kind": hostile, "text": hostile, "ref": hostile, "rule": hostile}]
-            change.notes = {hostile: hostile}
+            change.notes = {hostile: hostile, "depends": [{"text": hostile, "message": hostile}, hostile]}
+            change.state = "posted"
         session.commit()
     for log in site.runs.rglob("*.log"):
         log.write_text(f"{hostile}\x00\x07\n" * 12, "utf-8")
@@ -332,7 +333,8 @@ def test_no_text_from_outside_gets_out_of_its_place(site: Any, tmp_path: Path) -
         assert "<script" not in raw.lower()
         assert "<img" not in raw.lower()
         assert not re.search("[\x00-\x08\x0b-\x1f\u202a-\u202e\u2066-\u2069]", raw)
-        assert "49" not in raw or "{{ 7*7 }}" in raw  # a template in the data is data
+        timeless = re.sub("<time.*?</time>", "", raw)  # a minute may be 49
+        assert "49" not in timeless or "{{ 7*7 }}" in raw  # a template in the data is data
         checked += "&lt;script&gt;" in raw
         json.loads(file.with_suffix(".json").read_text("ascii"), parse_constant=pytest.fail)
         assert re.fullmatch(r"[A-Za-z0-9._-]+", file.name)
