@@ -24,6 +24,7 @@ from tracker.changes import Lineage
 from tracker.mail.headers import Address
 from tracker.mail.series import PatchMail, Series
 from tracker.matching import MatchFact
+from tracker.waiting import Wait
 from tracker.windows import Judgement
 
 SLUG_LENGTH = 80
@@ -43,6 +44,8 @@ class ChangeAnswer:
     sample: bool
     uapi: bool
     real_commits: tuple[str, ...] = ()
+    waits: tuple[Wait, ...] = ()
+    base_commit: str | None = None  # of its newest version, where the mail says so
 
 
 def write_answers(
@@ -169,6 +172,10 @@ def _change_values(answer: ChangeAnswer) -> dict[str, Any]:
         notes["real_commit"] = list(answer.real_commits)
     if answer.uapi:
         notes["uapi"] = True
+    if answer.waits:
+        notes["depends"] = [wait.to_json() for wait in answer.waits]
+    if answer.base_commit:
+        notes["base_commit"] = answer.base_commit
     return {
         "key": answer.key,
         "title": answer.title,
@@ -181,7 +188,7 @@ def _change_values(answer: ChangeAnswer) -> dict[str, Any]:
         "first_tag": judged.first_tag,
         "rule": judged.rule,
         "probability": judged.probability,
-        "evidence": list(judged.evidence),
+        "evidence": [*judged.evidence, *(wait.evidence() for wait in answer.waits)],
         "notes": notes,
         "sample": answer.sample,
     }

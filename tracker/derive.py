@@ -28,6 +28,7 @@ from tracker.stored_answers import store_answers
 from tracker.twin.answers import write_pairs
 from tracker.twin.pairs import Pair, Upstream, pair_commits, upstream_commit, upstream_mail
 from tracker.voices import Threads
+from tracker.waiting import Dependencies, Git
 from tracker.windows import Case, Landed, Reverted, judge
 
 # The line by which a commit of the sample names the commit it stands for (tracker.sample).
@@ -156,6 +157,7 @@ def _answers(
     now: datetime,
 ) -> list[ChangeAnswer]:
     by_sha = {commit.sha: commit for commit in stored.commits}
+    dependencies = Dependencies(series, lineages, stored.letters, _git(stored, matching))
     matches: dict[str, list[MatchFact]] = defaultdict(list)
     for match in matching.matches:
         matches[match.change].append(match)
@@ -177,17 +179,20 @@ def _answers(
             message_id=newest.message_id,
             superseded_by=_left_out(series_of[newest.message_id], newer),
         )
+        judgement = judge(case, stored.mainline, now)
         answers.append(
             ChangeAnswer(
                 key=lineage.key,
                 title=_mainline_title(stored, commits) or newest.subject.title,
                 author=newest.author,
-                judgement=judge(case, stored.mainline, now),
+                judgement=judgement,
                 lineage=lineage,
                 commits=tuple(commit.sha for commit in commits),
                 sample=stored.sample,
                 real_commits=_real_commits(stored, commits),
                 uapi=any("include/uapi/" in file for patch in lineage.patches for file in patch.files),
+                waits=dependencies.of(lineage, judgement.state),
+                base_commit=_base_commit(series_of[newest.message_id]),
             )
         )
     for group in matching.unmatched:
@@ -212,6 +217,20 @@ def _answers(
             )
         )
     return answers
+
+
+def _git(stored: Stored, matching: Matching) -> Git:
+    commits: dict[str, list[str]] = defaultdict(list)
+    for match in matching.matches:
+        commits[match.change].append(match.sha)
+    for group in matching.unmatched:
+        commits[group[0].sha] += [commit.sha for commit in group]
+    return Git(commits, stored.landings)
+
+
+def _base_commit(series: Series) -> str | None:
+    """The commit on which a series was made, as its mails say."""
+    return next((mail.stated.base for mail in series.mails if mail.stated.base), None)
 
 
 def _landed(stored: Stored, found: list[MatchFact], by_sha: dict[str, CommitFacts]) -> tuple[Landed, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import date, datetime
 from typing import Any
@@ -19,6 +20,7 @@ from tracker.forecast import DateForecast, Milestone, forecast_dates
 from tracker.release_facts import TAGGING_ZONE, TagDay, release_facts, tag_days
 
 COMING_STATES = ("queued", "applied", "landed")
+WAITING_STATES = ("posted", "reviewed", "changes-requested")
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,18 @@ def coming(database: Database, now: datetime, name: str | None = None) -> list[C
         lines = [line for state in COMING_STATES for line in answers.changes(database, state=state)]
         lines.sort(key=lambda line: (line.window is None, window_key(line.window) if line.window else ()))
     return [_coming(line, forecast) for line in lines]
+
+
+def blocked(database: Database) -> list[ChangeLine]:
+    """The changes on the list that wait for other work, as mails say."""
+    lines = [line for state in WAITING_STATES for line in answers.changes(database, state=state)]
+    return [line for line in lines if waits(line.notes)]
+
+
+def waits(notes: Mapping[str, Any]) -> list[str]:
+    """What a change waits for and has not come as far as is known, one sentence each."""
+    stated = notes.get("depends", [])
+    return [str(one["text"]) for one in stated if one.get("state") != "fulfilled"]
 
 
 def milestone_json(stone: Milestone | None) -> dict[str, Any] | None:

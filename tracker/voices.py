@@ -14,6 +14,7 @@ from datetime import datetime
 
 from tracker.applied import AppliedNotice, parse_applied
 from tracker.changes import Lineage
+from tracker.dependencies import Stated, stated_by_reply
 from tracker.mail.headers import Address, parse_address
 from tracker.mail.series import PatchMail, Series
 from tracker.mail.subject import normal_title
@@ -44,6 +45,7 @@ class Letter:
     titles: frozenset[str]  # of a pull request's shortlog, normal
     own_length: int  # characters that are no quotes, up to OWN_ENOUGH
     quotes_diff: bool
+    stated: Stated  # what it says that patches wait for
 
 
 def read_letter(
@@ -70,6 +72,7 @@ def read_letter(
         titles=frozenset(normal_title(title) for title in shortlog),
         own_length=min(len(_own_text(body)), OWN_ENOUGH),
         quotes_diff=_QUOTED_DIFF.search(body) is not None,
+        stated=stated_by_reply(body),
     )
 
 

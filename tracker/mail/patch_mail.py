@@ -6,6 +6,7 @@ import re
 import sys
 from datetime import datetime
 
+from tracker.dependencies import stated_by_patch
 from tracker.mail.body import change_id, linked_messages, split_patch
 from tracker.mail.diff import EMPTY, parse_diff
 from tracker.mail.headers import Address, parse_address
@@ -58,6 +59,7 @@ def patch_mail(
         change_id=change_id(body),
         links=_links(text.message + "\n" + text.remarks),
         co_authors=frozenset(map(sys.intern, people - {""})),
+        stated=stated_by_patch(text, cover=parsed.number == 0),
         message=text.message[:MAX_MESSAGE] if parsed.number != 0 else "",
     )
 

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Set
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from tracker.dependencies import NOTHING, Stated
 from tracker.mail.headers import Address
 from tracker.mail.lines import LineSet
 from tracker.mail.subject import Subject
@@ -45,6 +46,7 @@ class PatchMail:
     change_id: str | None = None
     links: tuple[tuple[str, bool], ...] = ()  # (message id, the line speaks of an earlier version)
     co_authors: frozenset[str] = frozenset()  # addresses of Co-developed-by and Signed-off-by
+    stated: Stated = NOTHING  # what it says its patches wait for
     message: str = ""  # the commit message to be, its beginning; "" of a cover letter
 
     @property
