@@ -27,6 +27,7 @@ from reports.pages.parts import (
     mail_data,
     mark_data,
     run_data,
+    waits_of,
 )
 from reports.pages.stable import bug_data, port_data
 from reports.records import ChangeRecord, CommitRecord, RunRecord
@@ -35,7 +36,7 @@ from reports.verdicts import TRUSTED_MATCH, trusted_match
 
 MAX_RUNS = 12
 GIVEN = frozenset({"reviewed-by", "acked-by", "tested-by", "reported-by", "suggested-by"})
-TOLD = ("wrong_claim", "reverted", "uapi", "stable")  # notes that have their own place on the page
+TOLD = ("wrong_claim", "reverted", "uapi", "stable", "depends")  # notes that have their own place on the page
 
 
 def change_page(catalogue: Catalogue, change: ChangeRecord) -> Page:
@@ -53,6 +54,7 @@ def change_page(catalogue: Catalogue, change: ChangeRecord) -> Page:
             "author_email": change.author_email,
             "last_posted": change.last_posted,
             "claims": _claims(change),
+            "waits": waits_of(change),
             "coming": coming_data(change, coming) if coming else None,
             "evidence": evidence_data(change),
             "notes": [

@@ -13,11 +13,12 @@ from reports.catalogue import Catalogue, window_path
 from reports.forecast_charts import Range, ranges, reliability
 from reports.marks import state_mark
 from reports.page import Page
-from reports.pages.parts import Data, brief_change, mark_data
+from reports.pages.parts import Data, brief_change, mark_data, waits_of
 from reports.records import ChangeRecord
 from reports.versions import sort_key
 
 ON_THEIR_WAY = ("landed", "queued", "applied")
+ON_THE_LIST = ("posted", "reviewed", "changes-requested")
 
 
 def coming_page(catalogue: Catalogue) -> Page:
@@ -42,10 +43,11 @@ def coming_page(catalogue: Catalogue) -> Page:
                     {row["window"] for row in rows}, key=lambda w: (w is None, sort_key(w or ""))
                 )
             ],
+            "blocked": blocked(catalogue),
             "backtest": backtest,
         },
         charts=partial(_charts, dates, backtest),
-        sample=any(row["sample"] for row in rows),
+        sample=any(row["sample"] for row in (*rows, *blocked(catalogue))),
     )
 
 
@@ -58,6 +60,18 @@ def on_their_way(catalogue: Catalogue) -> list[Data]:
             continue
         found.append({**brief_change(change), **coming_data(change, coming)})
     return sorted(found, key=lambda row: (-row["probability"], row["title"].lower()))
+
+
+def blocked(catalogue: Catalogue) -> list[Data]:
+    """Changes on the list that wait for other work, as mails say."""
+    found = []
+    for change in catalogue.snapshot.changes:
+        waits = [one for one in waits_of(change) if one["state"] != "fulfilled"]
+        if waits and change.state in ON_THE_LIST:
+            found.append(
+                {**brief_change(change), "state": mark_data(state_mark(change.state)), "waits": waits}
+            )
+    return sorted(found, key=lambda row: row["title"].lower())
 
 
 def coming_data(change: ChangeRecord, coming: ComingRecord) -> Data:

@@ -191,6 +191,20 @@ def brief_change(change: ChangeRecord) -> Data:
     }
 
 
+def waits_of(change: ChangeRecord) -> list[Data]:
+    """What a change waits for, as mails say: the sentence, whether it has come, and the mail."""
+    stated, urls = change.notes.get("depends"), _mail_urls(change)
+    return [
+        {
+            "text": str(one.get("text") or ""),
+            "state": str(one.get("state") or "unknown"),
+            "url": urls.get(str(one.get("message"))),
+        }
+        for one in (stated if isinstance(stated, list) else ())
+        if isinstance(one, Mapping)
+    ]
+
+
 def change_data(change: ChangeRecord) -> Data:
     """A change in brief, with the commit that its mails became."""
     match = trusted_match(change)
@@ -217,9 +231,7 @@ def evidence_data(change: ChangeRecord) -> list[Data]:
 
     ``url`` where ``ref`` is the id of one of the change's own mails or commits.
     """
-    urls = {match.commit.sha: commit_url(match.commit) for match in change.matches}
-    for version in change.versions:
-        urls.update({mail.message_id: mail_url(mail) for mail in (version.mail, *version.replies)})
+    urls = {match.commit.sha: commit_url(match.commit) for match in change.matches} | _mail_urls(change)
     found = []
     for item in change.evidence:
         score = item.get("score")
@@ -234,6 +246,15 @@ def evidence_data(change: ChangeRecord) -> list[Data]:
             }
         )
     return found
+
+
+def _mail_urls(change: ChangeRecord) -> dict[str, str | None]:
+    """Message id -> address of the mails that are the change's own."""
+    return {
+        mail.message_id: mail_url(mail)
+        for version in change.versions
+        for mail in (version.mail, *version.replies)
+    }
 
 
 def mail_data(mail: MailRecord) -> Data:

@@ -233,6 +233,32 @@ def test_wrong_claims_reviews_and_reports_are_told(site: Any, tmp_path: Path) ->
     assert [note["name"] for note in found["notes"]] == ["other"]  # the rest has a place of its own
 
 
+def test_what_a_change_waits_for_is_told_on_its_page_and_on_what_comes_next(
+    site: Any, tmp_path: Path
+) -> None:
+    waits = {"text": 'blocked until "a & b" is in drm-misc: no tree has it', "state": "open"}
+    come = {"text": "waited for <x@y> to be in mainline: it is", "state": "fulfilled", "message": "x@y"}
+    with site.database.session() as session:
+        for slug, state in (("change-4", "posted"), ("change-5", "released")):
+            change = session.scalars(select(Change).where(Change.slug == slug)).one()
+            change.state, change.notes = state, {"depends": [{**waits, "message": "4.v2@example.org"}, come]}
+        session.commit()
+        title = session.scalars(select(Change.title).where(Change.slug == "change-4")).one()
+    publish(site.database, tmp_path / "site", version="9.9", runs=site.runs, now=NOW)
+    told = words(tmp_path / "site", "changes/change-4")
+    assert waits["text"] in told
+    assert come["text"] in told
+    found = data(tmp_path / "site", "changes/change-4")
+    assert [(w["state"], w["url"] is not None) for w in found["waits"]] == [
+        ("open", True),
+        ("fulfilled", False),
+    ]
+    assert found["notes"] == []
+    (row,) = data(tmp_path / "site", "next/index")["blocked"]
+    assert (row["title"], [w["text"] for w in row["waits"]]) == (title, [waits["text"]])
+    assert waits["text"] in words(tmp_path / "site", "next/index")
+
+
 def test_the_front_page_tells_cycle_news_waits_lacks_and_regressions(pages: Path) -> None:
     found = data(pages, "index")
     assert (found["cycle"]["page"], found["cycle"]["next"]["name"]) == ("windows/7.4.html", "v7.4-rc5")

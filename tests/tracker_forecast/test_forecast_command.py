@@ -76,6 +76,42 @@ def test_what_is_on_its_way_and_when(program: Callable[..., str]) -> None:
     assert "a rule" in one
 
 
+def test_what_is_blocked_by_other_work_is_told_after_what_comes(
+    program: Callable[..., str], tmp_path: Path
+) -> None:
+    database = Database(f"sqlite:///{tmp_path / 'x.db'}")
+    waits = [
+        {"text": "blocked until X is in drm-misc: no tree has it", "state": "open"},
+        {"text": "waited for Y to be in mainline: it is in mainline", "state": "fulfilled"},
+    ]
+    with Session(database.engine) as session:
+        for slug, state, stated in (
+            ("blocked", "reviewed", waits),
+            ("free", "reviewed", waits[1:]),
+            ("gone", "superseded", waits),
+        ):
+            session.add(
+                Change(
+                    key=f"{slug}@x", slug=slug, title=f"accel/amdxdna: {slug}", author_name="A",
+                    author_email="a@x", state=state, rule="a rule", probability=0.0,
+                    notes={"depends": stated},
+                )
+            )  # fmt: skip
+        session.commit()
+    database.close()
+    found = {one["slug"]: one for one in json.loads(program("next", "--on", "2026-04-27", "--json"))}
+    assert set(found) == {"on-its-way", "fix", "landed", "blocked"}
+    assert found["blocked"]["notes"]["depends"][0]["state"] == "open"
+    assert found["blocked"]["expected_first_tag"] is None
+    text = program("next", "--on", "2026-04-27")
+    assert waits[0]["text"] in text.partition("accel/amdxdna: blocked (reviewed)")[2]
+    assert waits[1]["text"] not in text
+    assert waits[0]["text"] in program("forecast", "blocked", "--on", "2026-04-27")
+    shown = program("show", "blocked")
+    assert waits[0]["text"] in shown
+    assert waits[1]["text"] in shown
+
+
 def test_a_newer_tag_of_git_moves_the_forecast(program: Callable[..., str], tmp_path: Path) -> None:
     database = Database(f"sqlite:///{tmp_path / 'x.db'}")
     with Session(database.engine) as session:

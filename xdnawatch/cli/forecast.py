@@ -70,6 +70,8 @@ def forecast_command(
             return
         _print_coming(here, found)
         here.out.print(Text(found[0].line.rule))
+        for text in outlook.waits(found[0].line.notes):
+            here.out.print(Text(text, style="yellow"))
         return
     dates = outlook.dates(here.database, _moment(on))
     if as_json:
@@ -81,15 +83,22 @@ def forecast_command(
 def next_command(context: typer.Context, on: Day = None, as_json: JsonFlag = False) -> None:
     """List what is applied, queued or landed and not yet released: in which release it will be, and when.
 
+    Then what is on the list and blocked by other work, as mails say.
+
     [bold]Example[/bold]: xdnawatch track next --json
     """
     here = current(context)
     found = outlook.coming(here.database, _moment(on))
+    blocked = outlook.blocked(here.database)
     if as_json:
-        here.emit([one.to_json() for one in found])
+        here.emit([one.to_json() for one in (*found, *(Coming(line, None, None) for line in blocked))])
         return
     _print_coming(here, found)
-    here.note(f"{len(found)} changes on their way")
+    for line in blocked:
+        here.out.print(Text(f"\n{line.title} ({line.state})" + ("  [sample]" if line.sample else "")))
+        for text in outlook.waits(line.notes):
+            here.out.print(Text(f"  {text}", style="yellow"))
+    here.note(f"{len(found)} changes on their way, {len(blocked)} blocked")
 
 
 def backtest_command(

@@ -270,6 +270,8 @@ def _release(line: ChangeLine) -> str:
 def _note(value: object) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{key} {entry}" for key, entry in value.items())
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        return "\n".join(str(entry.get("text", entry)) for entry in value)
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
