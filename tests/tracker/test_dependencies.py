@@ -300,7 +300,7 @@ def _real(folder: Path, name: str) -> Iterator[tuple[str, Stated]]:
 
 @pytest.mark.real
 def test_every_statement_in_real_mails_was_read_and_is_right(real_data: Path) -> None:
-    """All that is found in 2,775 mails, by rule; each was read by a person. A new one has to be read too."""
+    """All that is found in 2,775 mails, by rule; each was read and is right. A new one has to be read too."""
     found = {
         name: [
             (one.rule, message_id, one.target)
