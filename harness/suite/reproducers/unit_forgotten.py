@@ -2,7 +2,8 @@
 
 After CONFIG_HWCTX the buffer's handle is closed, which looks harmless. When the device wakes up from its
 sleep (5 s without work), the driver looks the handle up again, fails, and with it fails the resume: every
-call of every client is EINVAL until the first client is gone. Each call leaves a context in the firmware.
+call of every client is EINVAL for as long as the first client lives. Each call leaves a context in the
+firmware.
 """
 
 from __future__ import annotations
