@@ -103,6 +103,17 @@ def test_in_body_from_message_remarks_and_trailers() -> None:
     assert dict(text.trailers) == {"Fixes": '123456789012 ("x")', "Reviewed-by": "R <r@x.org>"}
 
 
+def test_a_quoted_line_glued_to_a_tag_is_not_part_of_it(mail: MailMaker) -> None:
+    body = (
+        "Reviewed-by: R (AMD) <r@x.org>> ---\n>  drivers/x.c | 2 +-\nTested-by: T <t@x.org> # a >>big<< box\n"
+    )
+    raw = mail("Re: [PATCH] accel/amdxdna: x", body=body)
+    assert parse_mail(raw).trailers == (
+        ("Reviewed-by", "R (AMD) <r@x.org>"),
+        ("Tested-by", "T <t@x.org> # a >>big<< box"),
+    )
+
+
 def test_quoted_trailers_and_diffs_are_nobodys(mail: MailMaker) -> None:
     raw = mail("Re: [PATCH] x", answers="one@x", body="> Reviewed-by: A <a@x>\n> diff --git a/x b/x\nno\n")
     assert parse_mail(raw).trailers == ()

@@ -16,6 +16,8 @@ _TRAILER = re.compile(
     r"\n((?:[A-Z][a-zA-Z]+(?:-[a-zA-Z]+)*-(?:by|to|of))|Fixes|Link|Closes|Cc|Message-ID|Message-Id"
     r"|change-id|Change-Id|base-commit|Supersedes|Upstream|Lore):[ \t]+(\S[^\n]*)"
 )
+# "R <r@x.org>> ---": a mail program that glued the next quoted line to the reviewer's own.
+_GLUED_QUOTE = re.compile(r"^([^<>\n]{0,200}<[^<>\s]{1,320}>)\s*>")
 # Where a patch's message ends and the remarks begin.
 _CUT = re.compile(r"\n---[ \t]*\n")
 # A diff without git's own first line: "--- drivers/x.c", "+++ drivers/x.c".
@@ -113,7 +115,14 @@ def reverted_title(title: str) -> str | None:
 
 
 def _trailers(text: str) -> list[tuple[str, str]]:
-    return [(key, value.strip()) for key, value in _TRAILER.findall("\n" + text)]
+    return [(key, _without_quote(value.strip())) for key, value in _TRAILER.findall("\n" + text)]
+
+
+def _without_quote(value: str) -> str:
+    if ">>" not in value and "> >" not in value:
+        return value
+    glued = _GLUED_QUOTE.match(value)
+    return glued[1] if glued else value
 
 
 def _diff_start(body: str) -> int | None:
