@@ -91,6 +91,8 @@ def test_a_run_that_is_stopped_ends_in_order(place: Path, how: signal.Signals) -
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
+        # a shell ignores SIGINT for what it starts in the background, and so would everything below it
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
     def has_results() -> bool:
