@@ -9,9 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from alembic import command
-from alembic.config import Config
-from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.orm import Session
@@ -26,6 +24,9 @@ from db.base import Base
 
 # PostgreSQL advisory lock key: any fixed number of ours.
 ADVISORY_LOCK = 0x7864_6E61
+MIGRATIONS = Path(__file__).parent / "migrations"
+#: The newest revision: files of migrations/versions are named "<revision>_<what>.py", in order.
+NEWEST = max(one.name for one in (MIGRATIONS / "versions").glob("[0-9]*.py")).partition("_")[0]
 
 
 class DatabaseError(Exception):
@@ -64,14 +65,27 @@ class Database:
 
     def migrate(self) -> None:
         """Create or upgrade the schema (Alembic, one transaction a revision). Safe to run again."""
-        config = Config()
-        config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
         try:
+            if self._revision() == NEWEST:
+                return
+            # Alembic takes half a second to import: only a command that migrates waits for it.
+            from alembic import command
+            from alembic.config import Config
+
+            config = Config()
+            config.set_main_option("script_location", str(MIGRATIONS))
             with self.engine.begin() as connection:
                 config.attributes["connection"] = connection
                 command.upgrade(config, "head")
         except DBAPIError as error:
             raise DatabaseError(f"cannot open the database {self.url!r}: {error.orig}") from error
+
+    def _revision(self) -> str | None:
+        """The schema's revision as Alembic noted it, None for a database without one."""
+        with self.engine.connect() as connection:
+            if not inspect(connection).has_table("alembic_version"):
+                return None
+            return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
 
     def session(self) -> Session:
         """A new session; use it as a context manager."""

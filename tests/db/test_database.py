@@ -6,6 +6,7 @@ import errno
 import multiprocessing
 import os
 import signal
+import sys
 from datetime import UTC, datetime, timedelta, timezone
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -13,11 +14,13 @@ from typing import Any
 
 import pytest
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import event, inspect, select, text
 from sqlalchemy.exc import StatementError
 
-from db.database import Database, DatabaseError, WriterBusyError, metadata_of_project
+from db.database import MIGRATIONS, NEWEST, Database, DatabaseError, WriterBusyError, metadata_of_project
 from db.mail_tables import Source
 from db.run_tables import Machine, Run
 
@@ -26,6 +29,16 @@ def test_the_migrations_build_exactly_the_schema_of_the_models(database: Databas
     with database.engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
         assert compare_metadata(context, metadata_of_project()) == []
+
+
+def test_the_newest_revision_is_alembics_head_and_a_new_schema_needs_no_alembic(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    assert ScriptDirectory.from_config(config).get_heads() == [NEWEST]
+    monkeypatch.setitem(sys.modules, "alembic", None)  # importing it would fail
+    database.migrate()
 
 
 def test_migrating_twice_changes_nothing_and_keeps_rows(database: Database) -> None:
