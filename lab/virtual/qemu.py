@@ -26,15 +26,10 @@ class Accelerator:
     arguments: tuple[str, ...] = ()
 
 
-#: The guest's clock counts its instructions, 4 ns each, and follows ours only while the guest idles: a time
-#: limit in the guest means the same on a loaded host, whose little the guest's timer does not use up.
 #: Without fast string instructions the kernel moves eight bytes a step, not one, where a step is emulated;
-#: without five-level tables a miss of the translation cache walks four.
-TCG = Accelerator(
-    "tcg",
-    "max,-hypervisor,-la57,-erms,-fsrm,-fsrs,-fzrm",
-    arguments=("-icount", "shift=2,sleep=on"),
-)
+#: without five-level tables a miss of the translation cache walks four. A clock that counts instructions
+#: (-icount) would spare the guest's time limits a loaded host, and takes half as much time again.
+TCG = Accelerator("tcg", "max,-hypervisor,-la57,-erms,-fsrm,-fsrs,-fzrm")
 #: intel-iommu with interrupt remapping wants the interrupt controller split from KVM's.
 KVM = Accelerator("kvm", "host,kvm=off,-hypervisor", ",kernel-irqchip=split")
 
