@@ -41,6 +41,10 @@ class SyncobjEventfd(ctypes.Structure):
     _fields_ = (("handle", U32), ("flags", U32), ("point", U64), ("fd", S32), ("pad", U32))
 
 
+class SyncobjArray(ctypes.Structure):
+    _fields_ = (("handles", U64), ("count_handles", U32), ("pad", U32))
+
+
 class SyncobjTimelineWait(ctypes.Structure):
     _fields_ = (
         ("handles", U64),
@@ -68,6 +72,9 @@ PRIME_FD_TO_HANDLE = request(READ_WRITE, 0x2E, PrimeHandle)
 SYNCOBJ_DESTROY = request(READ_WRITE, 0xC0, SyncobjDestroy)
 SYNCOBJ_HANDLE_TO_FD = request(READ_WRITE, 0xC1, SyncobjHandle)
 SYNCOBJ_FD_TO_HANDLE = request(READ_WRITE, 0xC2, SyncobjHandle)
+SYNCOBJ_RESET = request(READ_WRITE, 0xC4, SyncobjArray)
+SYNCOBJ_SIGNAL = request(READ_WRITE, 0xC5, SyncobjArray)
 SYNCOBJ_TIMELINE_WAIT = request(READ_WRITE, 0xCA, SyncobjTimelineWait)
 SYNCOBJ_QUERY = request(READ_WRITE, 0xCB, SyncobjTimelineArray)
+SYNCOBJ_TIMELINE_SIGNAL = request(READ_WRITE, 0xCD, SyncobjTimelineArray)
 SYNCOBJ_EVENTFD = request(READ_WRITE, 0xCF, SyncobjEventfd)

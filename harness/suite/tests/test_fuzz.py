@@ -14,7 +14,7 @@ import math
 import os
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -49,13 +49,28 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.mark.usefixtures("program", "power_kept")
 def test_fuzz(request: pytest.FixtureRequest, node: str, record: Record, part: int) -> None:
     """No program warns, oopses, hangs, leaves contexts behind or makes the device deaf."""
+    fuzz_slice(request, node, record, part, queues=False)
+
+
+@pytest.mark.fuzz
+@pytest.mark.host_queue
+@pytest.mark.logs(".")
+@pytest.mark.limit(SLICE + 120)
+@pytest.mark.usefixtures("program")
+def test_fuzz_queues(request: pytest.FixtureRequest, node: str, record: Record, part: int) -> None:
+    """The same on AIE4, with host queues, packets and doorbells."""
+    fuzz_slice(request, node, record, part, queues=True)
+
+
+def fuzz_slice(request: pytest.FixtureRequest, node: str, record: Record, part: int, *, queues: bool) -> None:
+    """Programs for SLICE seconds; fails with what they did and the smallest program that does it."""
     seconds = min(SLICE, float(request.config.getoption("--fuzz")) - part * SLICE)
     seed = int(request.config.getoption("--seed"))
-    judge = Judge(node, request.config.stash[KERNEL_LOG])
+    judge = Judge(node, request.config.stash[KERNEL_LOG], healthy_queue if queues else healthy)
     found: dict[str, str] = {}
     turn, until = part * TURNS, time.monotonic() + seconds
     while time.monotonic() < until and len(found) < FINDINGS_LIMIT:
-        program = fuzz.generate(seed, turn)
+        program = fuzz.generate(seed, turn, queues=queues)
         mark(f"xdnawatch: fuzz seed {seed} turn {turn}")
         wrong = judge.complaint(program)
         if wrong and alike(wrong) not in found:
@@ -75,8 +90,9 @@ def test_fuzz(request: pytest.FixtureRequest, node: str, record: Record, part: i
 class Judge:
     """Runs programs and says what was wrong afterwards, in one line."""
 
-    def __init__(self, node: str, log: kmsg.KernelLog | None) -> None:
+    def __init__(self, node: str, log: kmsg.KernelLog | None, health: Callable[[str], str]) -> None:
         self.node = node
+        self.health = health
         self.log = log
         self.deaf = False
         self.quiet = 0  # programs without damage; each HEALTH_EVERY-th is followed by another client
@@ -95,7 +111,9 @@ class Judge:
         if not isinstance(answer, list):
             return str(answer)
         self.quiet += 1
-        health = answer_of(lambda: healthy(self.node), PROGRAM_TIME) if self.quiet % HEALTH_EVERY == 0 else ""
+        health = (
+            answer_of(lambda: self.health(self.node), PROGRAM_TIME) if self.quiet % HEALTH_EVERY == 0 else ""
+        )
         if health != "":
             self.deaf = True
             return f"the device is deaf afterwards: {health}"
@@ -124,6 +142,13 @@ def healthy(node: str) -> str:
         if mine:
             return f"{len(mine)} contexts of processes that ended"
         return "" if state == uapi.Command.COMPLETED and heap.size else f"a command in state {state}"
+
+
+def healthy_queue(node: str) -> str:
+    """Whether another client gets a context with a host queue; else what it got instead."""
+    program = [fuzz.Step("queue", (32, 1, 4)), fuzz.Step("destroy", (0,))]
+    ended = fuzz.run(program, node)
+    return "" if ended == ["ok", "ok"] else f"a queue ended with {ended[0]}, its destruction with {ended[1]}"
 
 
 def mark(text: str) -> None:
