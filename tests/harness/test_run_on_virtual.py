@@ -183,6 +183,7 @@ def test_a_machine_that_hangs_hard_is_ended_and_booted_again_for_the_rest(
     assert "t.py::spin" in evidence.judgement.reason
 
 
+@pytest.mark.long
 def test_a_hardware_watchdog_resets_a_guest_whose_user_space_stopped(lab_cache: Path, tmp_path: Path) -> None:
     """The runner would wait for an hour: it is the watchdog that ends the boot, and the run goes on."""
     evidence = play(

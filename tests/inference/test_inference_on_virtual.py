@@ -66,6 +66,7 @@ def test_real_user_space_on_the_virtual_npu(store: PackageStore, tmp_path: Path)
     assert "amdxdna/bins/xrt_smi_strx.a is not installed" in found[VALIDATE]["reason"]
 
 
+@pytest.mark.long
 def test_work_that_is_not_done_is_caught_through_xrt(store: PackageStore, tmp_path: Path) -> None:
     """The device says completed without having run: only the compared data shows it."""
     found = results(store, tmp_path, [DATA[1]], Fault("skipped-work"))
