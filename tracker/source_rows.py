@@ -1,4 +1,4 @@
-"""The row of a ``[[source]]`` in the database, found or made: for every kind that is no git tree."""
+"""The row of a source in the database, found or made: a ``[[source]]`` of any kind, or a tree's own."""
 
 from __future__ import annotations
 
@@ -11,25 +11,24 @@ from tracker.settings import SourceSettings
 
 
 def source_row(connection: Connection, settings: SourceSettings) -> tuple[int, dict[str, Any]]:
-    """(row id, cursor) of a source; name and sample are brought up to date."""
+    """(row id, cursor) of a ``[[source]]``; name and sample are brought up to date."""
+    return found_or_made(
+        connection, settings.kind, settings.location, name=settings.name, sample=settings.sample
+    )
+
+
+def found_or_made(
+    connection: Connection, kind: str, location: str, *, name: str, sample: bool
+) -> tuple[int, dict[str, Any]]:
+    """(row id, cursor) of the source that ``kind`` and ``location`` name, with this name and sample."""
     found = connection.execute(
-        select(Source.id, Source.cursor).where(
-            Source.kind == settings.kind, Source.location == settings.location
-        )
+        select(Source.id, Source.cursor).where(Source.kind == kind, Source.location == location)
     ).one_or_none()
     if found is not None:
-        connection.execute(
-            update(Source).where(Source.id == found.id).values(name=settings.name, sample=settings.sample)
-        )
+        connection.execute(update(Source).where(Source.id == found.id).values(name=name, sample=sample))
         return found.id, dict(found.cursor or {})
     made = connection.execute(
-        insert(Source).values(
-            kind=settings.kind,
-            name=settings.name,
-            location=settings.location,
-            sample=settings.sample,
-            cursor={},
-        )
+        insert(Source).values(kind=kind, name=name, location=location, sample=sample, cursor={})
     )
     key = made.inserted_primary_key
     assert key is not None

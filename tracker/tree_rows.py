@@ -14,6 +14,7 @@ from db.git_tables import Tree
 from db.mail_tables import Source
 from tracker.git.repository import Ref
 from tracker.settings import TreeSettings
+from tracker.source_rows import found_or_made
 
 
 def open_tree(database: Database, settings: TreeSettings) -> tuple[int, int, dict[str, Any]]:
@@ -26,22 +27,7 @@ def open_tree(database: Database, settings: TreeSettings) -> tuple[int, int, dic
 def tree_source(connection: Connection, settings: TreeSettings) -> tuple[int, dict[str, Any]]:
     """(row, cursor) of a tree's source; several trees may be branches of one location."""
     location = settings.location if settings.branch == "HEAD" else f"{settings.location}#{settings.branch}"
-    found = connection.execute(
-        select(Source.id, Source.cursor).where(Source.kind == "git", Source.location == location)
-    ).one_or_none()
-    if found is not None:
-        connection.execute(
-            update(Source).where(Source.id == found.id).values(name=settings.name, sample=settings.sample)
-        )
-        return found.id, dict(found.cursor or {})
-    made = connection.execute(
-        insert(Source).values(
-            kind="git", name=settings.name, location=location, sample=settings.sample, cursor={}
-        )
-    )
-    key = made.inserted_primary_key
-    assert key is not None
-    return int(key[0]), {}
+    return found_or_made(connection, "git", location, name=settings.name, sample=settings.sample)
 
 
 def tree_synced(
