@@ -10,11 +10,13 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 
 class LabError(Exception):
     """The laboratory failed, not the kernel. The text names the cause and the next step."""
+
+    exit_code: ClassVar[int] = 3  # infrastructure, unless a subclass knows better
 
 
 class BootError(LabError):

@@ -11,7 +11,7 @@ import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from harness.settings import NightlySettings, RunSettings
-from lab.inventory import MachineSettings
+from lab.settings import MachineSettings
 from tracker.settings import DriverProfile, SourceSettings, TreeSettings
 from xdnawatch.errors import SettingsError
 

@@ -9,8 +9,9 @@ from harness.inference import InferenceSuite
 from harness.inference.bench import SUITE as INFERENCE
 from harness.runner import RunOptions
 from harness.suite_stream import Suite, ioctl_suite
-from lab.inventory import MachineSettings, known_machines, resolve
+from lab.inventory import resolve
 from lab.machine import Machine
+from lab.settings import MachineSettings, known_machines
 from xdnawatch.cli.context import AppContext
 from xdnawatch.cli.lab import open_store
 

@@ -7,10 +7,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-
-import httpx
+from typing import TYPE_CHECKING
 
 from lab.machine import LabError
+
+if TYPE_CHECKING:
+    import httpx  # imported by what downloads: most boots find all they need in the cache
 
 #: Called with (name, bytes so far, bytes in all or None). Called from worker threads.
 Progress = Callable[[str, int, int | None], None]
@@ -45,6 +47,8 @@ def no_progress(_name: str, _done: int, _total: int | None) -> None:
 
 def new_client() -> httpx.Client:
     """An http client with the lab's timeouts; it follows redirects and the environment's proxies."""
+    import httpx
+
     timeout = httpx.Timeout(READ_TIMEOUT, connect=CONNECT_TIMEOUT)
     # No content decoding: a .deb and a Packages.xz are wanted as they lie there, and Range counts raw bytes.
     return httpx.Client(timeout=timeout, follow_redirects=True, headers={"Accept-Encoding": "identity"})
@@ -64,6 +68,8 @@ def download(
     ``sha256`` None means that nothing is known to compare with; the result says so. A wrong checksum removes
     the part file and raises. NotOnMirrorError on 404.
     """
+    import httpx
+
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(target.name + ".part")
     failure: Exception | None = None
@@ -98,6 +104,8 @@ def _continue(
     client: httpx.Client, url: str, part: Path, size: int | None, name: str, progress: Progress
 ) -> None:
     """Fetch what is missing of ``part``."""
+    import httpx
+
     have = part.stat().st_size if part.exists() else 0
     if size is not None and have >= size:
         return

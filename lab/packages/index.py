@@ -19,13 +19,16 @@ from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import httpx
 from debian import deb822
 
 from lab.cache import locked
 from lab.machine import LabError
 from lab.packages.download import DownloadError, Progress, download, new_client, no_progress
+
+if TYPE_CHECKING:
+    import httpx
 
 #: Seconds before the mirror is asked again whether a suite changed.
 FRESH = 12 * 3600.0

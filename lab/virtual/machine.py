@@ -13,6 +13,7 @@ from types import MappingProxyType
 
 from lab.leash import LeashedProcess
 from lab.machine import BootRequest, Candidate, LabError, Session, Shell, ShellLostError
+from lab.npu.generations import GENERATIONS
 from lab.packages.store import PackageStore
 from lab.shell import SshShell, SshTarget
 from lab.virtual import extras, guest, qemu, watchdogs
@@ -22,13 +23,13 @@ from lab.virtual.fair_clock import FairClock
 from lab.virtual.iommu import IommuMode, iommu_mode
 from lab.virtual.kernel_image import boot_image
 from lab.virtual.kernels import numbers_of
+from lab.virtual.layers import layer
 from lab.virtual.modules import modules_archive
 from lab.virtual.outcome import boot_failure, panic_reason
 from lab.virtual.qemu_install import find_qemu
 from lab.virtual.qmp import Qmp
 from lab.workfolder import work_folder
 
-GENERATIONS = ("npu1", "npu4", "npu5", "npu6", "npu3vf")
 POLL = 0.1  # seconds between looks at a guest that boots
 ENDING = 1.0  # seconds between the loss of a connection and the end of QEMU that caused it
 BANNER_TIMEOUT = 5.0  # seconds for "SSH-"; QEMU's network accepts a connection before the guest listens
@@ -65,7 +66,7 @@ class VirtualMachine:
         self._store = store
         self._protocol = protocol
         self._append = append
-        self._layers = tuple(extras.layer(name) for name in layers)
+        self._layers = tuple(layer(name) for name in layers)
         self._shared_memory = shared_memory
         self._watchdog = watchdogs.card(watchdog) if watchdog is not None else None
 

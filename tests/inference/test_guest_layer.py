@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from lab.inventory import MachineSettings
 from lab.machine import LabError
-from lab.virtual import extras
-from lab.virtual.extras import Layer, append_archives, layer, layer_image
+from lab.settings import MachineSettings
+from lab.virtual.extras import append_archives, layer_image
+from lab.virtual.layers import XRT, Layer, layer
 
 SMALL = Layer("small", ("suite",), ("one",), trimmed=("usr/share/doc", "packages.json"))
 
@@ -94,5 +94,5 @@ def test_an_unknown_layer_is_refused_where_it_is_named() -> None:
 
 def test_the_xrt_layer_prefers_backports() -> None:
     """The main suite has an unrelated package of the name python3-xrt."""
-    assert extras.XRT.suites[0] == "trixie-backports"
-    assert "python3-xrt" in extras.XRT.roots
+    assert XRT.suites[0] == "trixie-backports"
+    assert "python3-xrt" in XRT.roots

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from lab.inventory import MachineSettings, UnknownMachineError, resolve
+from lab.inventory import UnknownMachineError, resolve
 from lab.machine import BootRequest, Candidate, Fault, LabError
 from lab.packages.store import PackageStore
+from lab.settings import MachineSettings
 
 
 @pytest.fixture

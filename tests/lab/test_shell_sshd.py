@@ -14,10 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from lab.inventory import MachineSettings, resolve
+from lab.inventory import resolve
 from lab.machine import BootRequest, LabError, ShellLostError, ShellTimeoutError, Timeouts
 from lab.packages.store import PackageStore
 from lab.pipes import TooMuchOutputError
+from lab.settings import MachineSettings
 from lab.shell import SshShell, SshTarget
 
 pytestmark = pytest.mark.server
