@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
 from sqlalchemy.engine import make_url
@@ -31,6 +31,8 @@ NEWEST = max(one.name for one in (MIGRATIONS / "versions").glob("[0-9]*.py")).pa
 
 class DatabaseError(Exception):
     """The database cannot be used; the text says why and what to do next."""
+
+    exit_code: ClassVar[int] = 3
 
 
 class WriterBusyError(DatabaseError):

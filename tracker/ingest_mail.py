@@ -20,13 +20,8 @@ from db.mail_tables import Message, Source
 from tracker.errors import TrackerError
 from tracker.git.repository import is_url, open_or_clone
 from tracker.mail.eml import EmlReader
-from tracker.mail.epochs import is_single_repository, update_mirror
 from tracker.mail.inbox import InboxReader
-from tracker.mail.lore import LoreReader
 from tracker.mail.mbox import MboxReader
-from tracker.mail.nntp import NntpReader
-from tracker.mail.patchwork import PatchworkReader
-from tracker.mail.pipermail import PipermailReader
 from tracker.mail.relevance import Kept, Passed, Sieve
 from tracker.mail.source import Cursor, MailReader
 from tracker.progress import Progress
@@ -91,16 +86,26 @@ def ingest_mail(
 def open_reader(
     settings: SourceSettings, clones: Path, profile: DriverProfile, progress: Progress
 ) -> MailReader:
-    """The reader for a source's kind."""
+    """The reader for a source's kind, imported (with http or HTML) only where there is such a source."""
     if settings.kind == "lore":
+        from tracker.mail.lore import LoreReader
+
         return LoreReader(settings.location, profile, query=settings.query, contact=settings.contact)
     if settings.kind == "nntp":
+        from tracker.mail.nntp import NntpReader
+
         return NntpReader(settings.location, profile)
     if settings.kind == "pipermail":
+        from tracker.mail.pipermail import PipermailReader
+
         return PipermailReader(settings.location, contact=settings.contact)
     if settings.kind == "patchwork":
+        from tracker.mail.patchwork import PatchworkReader
+
         return PatchworkReader(settings.location, profile, contact=settings.contact)
     if settings.kind == "public-inbox":
+        from tracker.mail.epochs import is_single_repository, update_mirror
+
         if settings.location.startswith(("https://", "http://")) and not is_single_repository(
             settings.location
         ):

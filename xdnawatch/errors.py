@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import errno
+import sys
 from enum import IntEnum
+from typing import TYPE_CHECKING, TypeGuard
 
-from sqlalchemy.exc import DBAPIError
-
-from db.database import DatabaseError
-from lab.machine import LabError
+if TYPE_CHECKING:
+    from sqlalchemy.exc import DBAPIError
 
 
 class ExitCode(IntEnum):
@@ -24,22 +24,24 @@ class ExitCode(IntEnum):
 class SettingsError(Exception):
     """The configuration cannot be used; the text names the file, the key and the mend."""
 
+    exit_code = ExitCode.USAGE
+
 
 class UsageError(Exception):
     """What was asked does not exist or does not fit; the text says what would."""
+
+    exit_code = ExitCode.USAGE
 
 
 def exit_code_for(error: Exception) -> ExitCode | None:
     """The exit code of an expected error, or None for a defect of ours (which keeps its traceback).
 
-    An error class of any room may carry an ``exit_code`` attribute to say it is the user's input.
+    An expected error of a room has an ``exit_code``: 3, or 2 where the user's words are at fault.
     """
     own = getattr(error, "exit_code", None)
     if isinstance(own, int):
         return ExitCode(own)
-    if isinstance(error, SettingsError | UsageError):
-        return ExitCode.USAGE
-    if isinstance(error, DatabaseError | LabError | DBAPIError | OSError):
+    if isinstance(error, OSError) or _is_of_the_database(error):
         return ExitCode.INFRASTRUCTURE
     return None
 
@@ -49,7 +51,7 @@ def sentence_for(error: Exception) -> str:
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         where = f" while writing {error.filename}" if error.filename else ""
         return f"the disk is full{where}; free some space and run the same command again, it resumes"
-    if isinstance(error, DBAPIError):
+    if _is_of_the_database(error):
         cause = str(error.orig)
         if "disk is full" in cause or "disk I/O" in cause:
             return (
@@ -59,3 +61,9 @@ def sentence_for(error: Exception) -> str:
     if isinstance(error, OSError):
         return f"{error.strerror or error}{': ' + str(error.filename) if error.filename else ''}"
     return str(error)
+
+
+def _is_of_the_database(error: Exception) -> TypeGuard[DBAPIError]:
+    """Whether SQLAlchemy raised it. Where that library was never imported, it did not."""
+    library = sys.modules.get("sqlalchemy.exc")
+    return library is not None and isinstance(error, library.DBAPIError)

@@ -11,7 +11,6 @@ from typer.testing import CliRunner
 
 from tracker.sample import write_sample
 from xdnawatch.cli import app as root
-from xdnawatch.cli import track
 from xdnawatch.errors import UsageError
 
 RUNNER = CliRunner()
@@ -37,8 +36,6 @@ def settings(tmp_path: Path) -> Path:
 @pytest.fixture
 def program(settings: Path) -> Callable[..., str]:
     """program("changes", "--json"): standard output of `xdnawatch track changes --json`."""
-    if not any(group.name == "track" for group in root.registered_groups):
-        root.add_typer(track.app, name="track")
 
     def call(*arguments: str) -> str:
         done = RUNNER.invoke(root, ["-c", str(settings), "track", *arguments], catch_exceptions=False)

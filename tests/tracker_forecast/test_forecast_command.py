@@ -15,7 +15,6 @@ from db.database import Database
 from db.git_tables import Tag, Tree
 from db.mail_tables import Change, Source
 from xdnawatch.cli import app as root
-from xdnawatch.cli import track
 
 RUNNER = CliRunner()
 
@@ -43,8 +42,6 @@ def program(tmp_path: Path) -> Callable[..., str]:
             )  # fmt: skip
         session.commit()
     database.close()
-    if not any(group.name == "track" for group in root.registered_groups):
-        root.add_typer(track.app, name="track")
 
     def call(*arguments: str) -> str:
         done = RUNNER.invoke(root, ["-c", str(settings), "track", *arguments], catch_exceptions=False)

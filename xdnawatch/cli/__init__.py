@@ -1,69 +1,33 @@
 """The command line: `xdnawatch`.
 
-Each room has one module here with its commands; this one puts them together and turns errors into one
-sentence and an exit code.
+The modules beside this one bring the commands (see commands.py, which of them brings which); this one makes
+the program of them and turns errors into one sentence and an exit code.
 """
 
 from __future__ import annotations
 
-import importlib
-import importlib.metadata
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from typer.core import TyperGroup
 
+from xdnawatch.cli.commands import PROGRAM
 from xdnawatch.cli.context import AppContext
+from xdnawatch.cli.late import LateGroup
 from xdnawatch.errors import ExitCode, exit_code_for, sentence_for
-from xdnawatch.settings import load_settings
-
-# Which module of this package brings which command. A module is imported when its command is asked for:
-# `xdnawatch track` does not wait for QEMU's code, nor a completion for SQLAlchemy.
-COMMANDS = {
-    "track": "track",
-    "run": "run",
-    "runs": "run",
-    "infer": "infer",
-    "nightly": "nightly",
-    "matrix": "matrix",
-    "bisect": "bisect",
-    "compare": "publish",
-    "publish": "publish",
-    "doctor": "doctor",
-    "lab": "lab",
-    "demo": "demo",
-}
 
 
-class RoomGroup(TyperGroup):
-    """The root command: its commands come from the modules of the rooms."""
+class Program(LateGroup):
+    """The root command."""
 
-    def list_commands(self, ctx: Any) -> list[str]:
-        """In the order of a day's work."""
-        return list(COMMANDS)
-
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """Import the module and take the command from it."""
-        if cmd_name not in COMMANDS:
-            return None
-        module = importlib.import_module(f"xdnawatch.cli.{COMMANDS[cmd_name]}")
-        part = typer.Typer()
-        if hasattr(module, "register"):
-            module.register(part)
-        else:
-            part.add_typer(module.app, name=cmd_name)
-        part.callback()(lambda: None)  # keeps a lone command from becoming the whole program
-        group = typer.main.get_command(part)
-        assert isinstance(group, TyperGroup)
-        return group.get_command(ctx, cmd_name)
+    table = PROGRAM
 
 
 app = typer.Typer(
     name="xdnawatch",
-    cls=RoomGroup,
+    cls=Program,
     no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
@@ -75,6 +39,8 @@ app = typer.Typer(
 
 def _version(wanted: bool) -> None:
     if wanted:
+        import importlib.metadata  # 0.05 s that no other command needs to wait for
+
         typer.echo(f"xdnawatch {importlib.metadata.version('xdnawatch')}")
         raise typer.Exit
 
@@ -109,7 +75,7 @@ def root(
     ioctl suite and judges it. [bold]bisect[/bold] finds the commit that broke a test.
     [bold]publish[/bold] writes it all as a static site.
     """
-    context.obj = AppContext(settings=load_settings(config, database_url=database), quiet=quiet)
+    context.obj = AppContext(config=config, database_url=database, quiet=quiet)
 
 
 def main() -> None:

@@ -57,6 +57,11 @@ EXIT_CODES = {
 }
 
 
+def register(program: typer.Typer) -> None:
+    """Add the command to the program."""
+    program.add_typer(app, name="bisect")
+
+
 @app.callback(invoke_without_command=True)
 def bisect(
     context: typer.Context,

@@ -36,7 +36,7 @@ from xdnawatch.cli.lab import open_store, prepare
 from xdnawatch.cli.nightly import work_through
 from xdnawatch.cli.progress import shown_progress
 from xdnawatch.cli.publish import show_comparison, written
-from xdnawatch.cli.track import print_report
+from xdnawatch.cli.track_sync import print_report
 from xdnawatch.errors import ExitCode, UsageError
 from xdnawatch.runs import bring_in
 from xdnawatch.suites import prepared

@@ -27,6 +27,11 @@ RECORD = "environment-matrix.jsonl"
 """One line for each look that was made, newest last."""
 
 
+def register(app: typer.Typer) -> None:
+    """Add the command to `xdnawatch matrix`."""
+    app.command("environments")(environments)
+
+
 def environments(
     context: typer.Context,
     version: Annotated[list[str], typer.Option("--kernel", help="A kernel to boot, e.g. 7.3.4; repeatable.")],

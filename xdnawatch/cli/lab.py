@@ -28,19 +28,19 @@ from rich.table import Table
 
 from harness.kernels.debian import stock_kernel
 from harness.kernels.named import named_kernel
-from lab.inventory import known_machines, resolve
+from lab.inventory import resolve
 from lab.machine import BootRequest, Candidate, Fault
 from lab.packages.store import PackageStore
+from lab.settings import known_machines
 from lab.shell import SshShell
-from lab.virtual.extras import LAYERS, layer, layer_image
+from lab.virtual.extras import layer_image
 from lab.virtual.guest import GuestImage, guest_image
 from lab.virtual.kernels import available, cached_kernels
+from lab.virtual.layers import LAYERS, layer
 from lab.virtual.modules import modules_archive
 from lab.virtual.qemu_install import Qemu, find_qemu
 from xdnawatch.cli.context import AppContext, JsonFlag, current
 from xdnawatch.errors import UsageError
-
-app = typer.Typer(no_args_is_help=True, help="The virtual machine's parts, the machines, a shell on one.")
 
 #: The two kernels on either side of the change to force_iova: what `fetch` brings when none is named.
 DEFAULT_KERNELS = ("7.0.13", "7.3.4")
@@ -50,6 +50,12 @@ KernelOption = Annotated[
     typer.Option("--kernel", "-k", help="A Debian kernel's version, e.g. 7.3.4 or 7.3-rc7; repeatable."),
 ]
 ExperimentalFlag = Annotated[bool, typer.Option("--experimental", help="Also look into Debian experimental.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to `xdnawatch lab`."""
+    for command in (fetch, kernels, machines, shell):
+        app.command()(command)
 
 
 class DownloadBars:
@@ -87,7 +93,6 @@ def open_store(context: AppContext) -> Iterator[PackageStore]:
         yield PackageStore(context.cache, context.settings.debian.mirror, progress=DownloadBars(bars))
 
 
-@app.command()
 def fetch(
     context: typer.Context,
     kernels: KernelOption = None,
@@ -149,7 +154,6 @@ def _kernel_row(candidate: Candidate) -> dict[str, str]:
     return row | {"modules": str(candidate.modules)} | dict(candidate.detail)
 
 
-@app.command()
 def kernels(
     context: typer.Context, experimental: ExperimentalFlag = False, as_json: JsonFlag = False
 ) -> None:
@@ -178,7 +182,6 @@ def kernels(
     session.out.print(table)
 
 
-@app.command()
 def machines(context: typer.Context, as_json: JsonFlag = False) -> None:
     """List the machines: those of xdnawatch.toml, then the built-in virtual ones."""
     session = current(context)
@@ -208,7 +211,6 @@ def parse_fault(text: str) -> Fault:
     return Fault(name, {key: value for key, _, value in pairs})
 
 
-@app.command()
 def shell(
     context: typer.Context,
     machine: Annotated[str, typer.Argument(help="A machine's name, or user@host.")],

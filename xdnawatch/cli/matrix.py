@@ -24,9 +24,7 @@ from lab.machine import Candidate, Fault, Machine
 from lab.npu import MODEL_VERSION
 from lab.virtual.kernels import numbers_of
 from xdnawatch.cli.context import AppContext, JsonFlag, current
-from xdnawatch.cli.environments import environments
 from xdnawatch.cli.lab import open_store
-from xdnawatch.cli.repeat import repeat
 from xdnawatch.cli.run import DEFAULT_MACHINE, live, plain_table, planned_faults, print_table
 from xdnawatch.errors import ExitCode, UsageError
 from xdnawatch.runs import Job, bring_in, perform, runs_folder
@@ -34,15 +32,12 @@ from xdnawatch.runs import Job, bring_in, perform, runs_folder
 RECORD = "fault-matrix.jsonl"
 """One line for each finished cell: which two runs decide it. The runs' folders are the evidence."""
 
-app = typer.Typer(
-    no_args_is_help=True,
-    help="Cells that try the harness itself: faults, broken environments, and one cell often.",
-)
-app.command("repeat")(repeat)
-app.command("environments")(environments)
+
+def register(app: typer.Typer) -> None:
+    """Add the command to `xdnawatch matrix`."""
+    app.command("faults")(faults)
 
 
-@app.command("faults")
 def faults(
     context: typer.Context,
     version: Annotated[list[str], typer.Option("--kernel", help="A kernel to boot, e.g. 7.3.4; repeatable.")],

@@ -55,7 +55,7 @@ def nightly(
     ] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Run every cell of the [nightly] matrix that has no verdict yet, one after the other.
+    r"""Run every cell of the \[nightly] matrix that has no verdict yet, one after the other.
 
     Killed or stopped, the same command goes on where it was. Exit code 1: a kernel failed tonight; 3: a
     cell could not be judged.

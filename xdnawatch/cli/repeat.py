@@ -25,6 +25,11 @@ from xdnawatch.errors import ExitCode, UsageError
 from xdnawatch.runs import Job, bring_in, perform, runs_folder
 
 
+def register(app: typer.Typer) -> None:
+    """Add the command to `xdnawatch matrix`."""
+    app.command("repeat")(repeat)
+
+
 def repeat(
     context: typer.Context,
     version: Annotated[str, typer.Option("--kernel", help="The kernel to boot, e.g. 7.3.4.")],

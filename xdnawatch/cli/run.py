@@ -1,4 +1,4 @@
-"""`xdnawatch run` and `xdnawatch runs`: boot a kernel, run the suite, judge it; look at what was run."""
+"""`xdnawatch run`: boot a kernel, run the suite, judge it."""
 
 from __future__ import annotations
 
@@ -12,10 +12,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress, TaskID
 from rich.table import Table
-from sqlalchemy import func, select
 
-from db import run_tables as tables
-from harness.evidence import Evidence, read_evidence
+from harness.evidence import Evidence
 from harness.journal import (
     AnyRecord,
     BootFailed,
@@ -39,9 +37,7 @@ from lab.virtual.device import fault_argument
 from xdnawatch.cli.context import AppContext, JsonFlag, current
 from xdnawatch.cli.lab import open_store, parse_fault
 from xdnawatch.errors import ExitCode, UsageError
-from xdnawatch.runs import Job, bring_in, perform, runs_folder
-
-runs = typer.Typer(no_args_is_help=True, help="The runs that were made.")
+from xdnawatch.runs import Job, bring_in, perform
 
 DEFAULT_MACHINE = "virtual-npu4"
 PIPE_WIDTH = 180  # characters of a table line where there is no terminal
@@ -64,9 +60,8 @@ STYLES = {
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands of this module to the program."""
+    """Add the command to the program."""
     app.command("run")(run_command)
-    app.add_typer(runs, name="runs")
 
 
 def run_command(
@@ -304,92 +299,3 @@ def summary(done: Sequence[Evidence]) -> Table:
     if not table.rows:
         table.add_row("every test", "the same each time")
     return table
-
-
-@runs.command("list")
-def list_runs(
-    context: typer.Context,
-    machine: Annotated[str | None, typer.Option("--machine", "-m", help="Only this machine.")] = None,
-    verdict: Annotated[str | None, typer.Option(help="Only this verdict.")] = None,
-    last: Annotated[int, typer.Option("--last", "-n", min=1, help="At most this many, newest first.")] = 30,
-    as_json: JsonFlag = False,
-) -> None:
-    """List runs, newest first."""
-    app = current(context)
-    bring_in(app)
-    if verdict is not None and verdict not in list(RunVerdict):
-        raise UsageError(f"no verdict {verdict!r}; there are {', '.join(RunVerdict)}")
-    passed = (
-        select(func.count())
-        .select_from(tables.Result)
-        .where(tables.Result.run_id == tables.Run.id, tables.Result.outcome == "passed")
-        .scalar_subquery()
-    )
-    total = (
-        select(func.count())
-        .select_from(tables.Result)
-        .where(tables.Result.run_id == tables.Run.id)
-        .scalar_subquery()
-    )
-    query = select(tables.Run, tables.Machine.name, passed, total).join(tables.Machine)
-    if machine is not None:
-        query = query.where(tables.Machine.name == machine)
-    if verdict is not None:
-        query = query.where(tables.Run.verdict == verdict)
-    with app.database.session() as session:
-        rows = session.execute(query.order_by(tables.Run.id.desc()).limit(last)).all()
-    if as_json:
-        app.emit(
-            [
-                {
-                    "run": run.id,
-                    "machine": name,
-                    "kernel": run.requested,
-                    "started_at": run.started_at,
-                    "state": run.state,
-                    "verdict": run.verdict,
-                    "reason": run.reason,
-                    "passed": good,
-                    "tests": count,
-                    "folder": run.folder,
-                }
-                for run, name, good, count in rows
-            ]
-        )
-        return
-    table = plain_table("run", "machine", "kernel", "verdict", "passed", "reason")
-    for run, name, good, count in rows:
-        table.add_row(
-            run.id,
-            escape(name),
-            escape(run.requested),
-            run.verdict or run.state,
-            f"{good}/{count}",
-            escape(run.reason[:100]),
-        )
-    print_table(app, table)
-
-
-@runs.command("show")
-def show_run(
-    context: typer.Context,
-    run_id: Annotated[str, typer.Argument(metavar="RUN", help="A run's id, or its beginning.")],
-    as_json: JsonFlag = False,
-) -> None:
-    """Show one run again, from its folder."""
-    app = current(context)
-    bring_in(app)
-    folder = runs_folder(app)
-    found = (
-        sorted(path for path in folder.glob("*") if path.name.startswith(run_id)) if folder.is_dir() else []
-    )
-    if not found:
-        raise UsageError(f"no run {run_id!r} in {folder} (`xdnawatch runs list` lists them)")
-    if len(found) > 1:
-        names = ", ".join(path.name for path in found[:5])
-        raise UsageError(f"{run_id!r} is the beginning of {len(found)} runs: {names}")
-    evidence = read_evidence(found[0])
-    if as_json:
-        app.emit(run_facts(evidence))
-    else:
-        show(app, evidence)

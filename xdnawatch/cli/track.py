@@ -13,74 +13,24 @@ from rich.text import Text
 from tracker import answers
 from tracker.answers import ChangeLine
 from tracker.cves.answers import cve_answers
-from tracker.sync import SyncReport, sync
 from tracker.twin.answers import twin_answer
-from xdnawatch.cli import forecast, track_around, track_more, track_study
 from xdnawatch.cli.context import AppContext, JsonFlag, current
-from xdnawatch.cli.progress import shown_progress
-from xdnawatch.errors import ExitCode, UsageError
-
-app = typer.Typer(
-    no_args_is_help=True,
-    rich_markup_mode="rich",
-    help="Follow mail and git: which kernel release carries which change, and why.",
-    epilog="States: posted, reviewed, changes-requested, superseded, applied (in a maintainer's tree), "
-    "queued (linux-next or pulled), landed (mainline), released, reverted, dropped.",
-)
-track_more.register(app)
-track_around.register(app)
+from xdnawatch.cli.track_around import print_cve, print_twins
+from xdnawatch.errors import UsageError
 
 STATE_STYLE = {
     "released": "green", "landed": "green", "queued": "cyan", "applied": "cyan", "reviewed": "blue",
     "reverted": "red", "changes-requested": "yellow", "dropped": "dim", "superseded": "dim",
 }  # fmt: skip
-forecast.register(app)
-track_study.register(app)
 
 
-@app.command("sync")
-def sync_command(
-    context: typer.Context,
-    only: Annotated[
-        list[str] | None,
-        typer.Option("--only", metavar="NAME", help="Only this source or tree; may be given several times."),
-    ] = None,
-    as_json: JsonFlag = False,
-) -> None:
-    """Bring the sources of the settings into the database, then work out changes and windows.
-
-    Each source goes on where it stopped (a cursor that is stored with the mails), so the command may be
-    killed at any moment and run again. A source that cannot be reached costs one line; the rest goes on.
-
-    Exit code 3 when no source at all could be read.
-
-    [bold]Example[/bold]: xdnawatch track sync --only dri-devel --only mainline
-    """
-    here = current(context)
-    names = {one.name for one in here.settings.source} | {one.name for one in here.settings.tree}
-    if only:
-        unknown = sorted(set(only) - names)
-        if unknown:
-            raise UsageError(
-                f"no source or tree is named {unknown[0]!r}; there are: {', '.join(sorted(names))}"
-            )
-    if not names:
-        raise UsageError("the settings name no [[source]] and no [[tree]]; see docs/settings.md for both")
-    sources = [one for one in here.settings.source if not only or one.name in only]
-    trees = [one for one in here.settings.tree if not only or one.name in only]
-    with shown_progress(here) as progress:
-        report = sync(
-            here.database, sources, trees, here.settings.driver, progress, clones=here.data / "clones"
-        )
-    if as_json:
-        here.emit(report.to_json())
-    else:
-        print_report(here, report)
-    if report.failed:
-        raise typer.Exit(ExitCode.INFRASTRUCTURE)
+def register(app: typer.Typer) -> None:
+    """Add the commands to `xdnawatch track`."""
+    app.command("changes")(changes_command)
+    app.command("show")(show_command)
+    app.command("window")(window_command)
 
 
-@app.command("changes")
 def changes_command(
     context: typer.Context,
     state: Annotated[
@@ -121,7 +71,6 @@ def changes_command(
     here.note(f"{len(found)} changes")
 
 
-@app.command("show")
 def show_command(
     context: typer.Context,
     name: Annotated[
@@ -174,12 +123,11 @@ def show_command(
         ("commit", "tree", "first tag", "committed", "matched by"),
         map(_commit_cells, found.commits),
     )
-    track_around.print_twins(here, twins)
+    print_twins(here, twins)
     for one in cves:
-        track_around.print_cve(here, one)
+        print_cve(here, one)
 
 
-@app.command("window")
 def window_command(
     context: typer.Context,
     name: Annotated[str | None, typer.Argument(help="A release, as 7.1. Without it: all releases.")] = None,
@@ -243,22 +191,6 @@ def _all_windows(here: AppContext, *, as_json: bool) -> None:
     for release, count in found:
         table.add_row(release, str(count))
     here.out.print(table)
-
-
-def print_report(here: AppContext, report: SyncReport) -> None:
-    """Each source in a line, then what was derived."""
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for column, justify in (("source", "left"), ("kind", "left"), ("read", "right"), ("new", "right")):
-        table.add_column(column, justify="right" if justify == "right" else "left")
-    table.add_column("problem", overflow="fold", style="red")
-    for one in report.sources:
-        table.add_row(one.name, one.kind, str(one.scanned), str(one.new), Text(one.problem or ""))
-    here.out.print(table)
-    derived = report.derived
-    here.out.print(
-        f"{derived.changes} changes from {derived.series} series and {derived.commits} commits; "
-        f"{derived.matches} matches"
-    )
 
 
 def _release(line: ChangeLine) -> str:
