@@ -7,6 +7,7 @@ times one process an object. Nothing here knows what a commit means.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import threading
@@ -23,6 +24,7 @@ from git.exc import GitCommandError, InvalidGitRepositoryError, NoSuchPathError
 from tracker.errors import GitError, NotARepositoryError
 from tracker.progress import Progress
 
+PIPE_BYTES = 1024 * 1024  # that git may write ahead, so that it and the reader work at the same time
 GIT_TIMEOUT = 120.0  # seconds for a short plumbing command
 # Our own environment: no prompts, no pager, plain English, and no lazy work in the user's repository.
 _ENVIRONMENT = {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C", "GIT_OPTIONAL_LOCKS": "0", "GIT_PAGER": "cat"}
@@ -244,6 +246,9 @@ class Repository:
             bufsize=256 * 1024,
             env={**os.environ, **_ENVIRONMENT},
         )
+        with suppress(OSError):  # more than the user may have: git waits for us more often, no more
+            assert process.stdout is not None
+            fcntl.fcntl(process.stdout, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
         errors: list[bytes] = []
         failure: list[BaseException] = []
         writer = threading.Thread(target=_write, args=(process, feed, failure), daemon=True)
