@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -9,6 +10,8 @@ from rich.progress import Progress as Bar
 from rich.progress import TaskID
 
 from xdnawatch.cli.context import AppContext
+
+REDRAW = 0.1  # seconds between two steps of a bar: a mail is read in less time than Rich counts it
 
 
 class RichProgress:
@@ -18,6 +21,8 @@ class RichProgress:
         self._bar = bar
         self._here = here
         self._task: TaskID | None = None
+        self._waiting = 0
+        self._drawn = 0.0
 
     def start(self, what: str, total: int | None = None) -> None:
         """A new bar."""
@@ -26,8 +31,11 @@ class RichProgress:
 
     def advance(self, count: int = 1) -> None:
         """Move it on."""
-        if self._task is not None:
-            self._bar.advance(self._task, count)
+        self._waiting += count
+        now = time.monotonic()
+        if self._task is not None and now - self._drawn >= REDRAW:
+            self._bar.advance(self._task, self._waiting)
+            self._waiting, self._drawn = 0, now
 
     def finish(self, text: str) -> None:
         """Replace the bar by a line."""
@@ -38,6 +46,7 @@ class RichProgress:
         if self._task is not None:
             self._bar.remove_task(self._task)
             self._task = None
+            self._waiting = 0
 
 
 @contextmanager
