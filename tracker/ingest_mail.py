@@ -22,7 +22,8 @@ from tracker.git.repository import is_url, open_or_clone
 from tracker.mail.eml import EmlReader
 from tracker.mail.inbox import InboxReader
 from tracker.mail.mbox import MboxReader
-from tracker.mail.relevance import Kept, Passed, Sieve
+from tracker.mail.passed import Passed
+from tracker.mail.relevance import Kept, Sieve
 from tracker.mail.source import Cursor, MailReader
 from tracker.progress import Progress
 from tracker.settings import DriverProfile, SourceSettings

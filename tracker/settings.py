@@ -140,13 +140,14 @@ class DriverProfile(BaseModel):
     @cached_property
     def _words(self) -> re.Pattern[str]:
         words = "|".join(re.escape(word) for word in self.subject_words)
-        return re.compile(rf"(?<![\w-])(?:{words})(?![\w-])", re.IGNORECASE)
+        return re.compile(rf"(?<![\w-])(?:{words})(?![\w-])", re.IGNORECASE | re.ASCII)
 
     @cached_property
-    def needles(self) -> tuple[bytes, ...]:
-        """Lower-case bytes of which every unencoded mail about the driver contains at least one.
+    def needles(self) -> tuple[str, ...]:
+        """Texts in lower case, of which every subject that names the driver and every text with one of its
+        paths contains at least one; no blank in them, because a subject may be folded.
 
         A needle that contains another is left out: amdxdna's four paths and its word are one search.
         """
-        every = {entry.lower().encode() for entry in (*self.paths, *self.subject_words)}
+        every = {max(entry.lower().split(), key=len) for entry in (*self.paths, *self.subject_words)}
         return tuple(sorted(one for one in every if not any(two in one for two in every - {one})))

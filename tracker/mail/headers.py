@@ -12,8 +12,8 @@ import email.utils
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
-from functools import cached_property
 
+from tracker.mail.once import once
 from tracker.text import REPLACEMENT, storable
 
 MAX_HEADERS = 256 * 1024
@@ -52,34 +52,47 @@ class Address:
 
 @dataclass(frozen=True)
 class Head:
-    """What threads are made of. Message ids are without the angle brackets.
+    """The header of one mail. Each value is searched for on first use: most mails are only glanced at.
 
-    What a mail that is passed over does not need (the date, the list) is read on first use.
+    Message ids are without the angle brackets. What is missing is None or "".
     """
 
-    message_id: str | None
-    subject: str
-    author: Address
-    date_text: str
-    in_reply_to: str | None
-    references: tuple[str, ...]
-    list_text: str
-    content_type: str
-    encoding: str  # content-transfer-encoding, lower case
-    stable_queue: bool  # X-stable: review and its kind
+    text: bytes  # the header lines, an LF in front
     body_start: int  # offset of the body in the raw mail
 
-    @cached_property
+    @once
+    def message_id(self) -> str | None:
+        """The mail's own id."""
+        own = _ids(self._value(b"\nmessage-id:"))
+        return own[0] if own else None
+
+    @once
+    def subject(self) -> str:
+        """Decoded and unfolded, as written."""
+        return decode_words(self._value(b"\nsubject:"))
+
+    @once
+    def author(self) -> Address:
+        """The From header."""
+        return parse_address(self._value(b"\nfrom:"))
+
+    @once
     def date(self) -> datetime | None:
         """The Date header in UTC; None when it cannot be read."""
-        return parse_date(self.date_text)
+        return parse_date(self._value(b"\ndate:"))
 
-    @cached_property
-    def list_id(self) -> str | None:
-        """The list's id without the angle brackets."""
-        return _list_id(self.list_text)
+    @once
+    def in_reply_to(self) -> str | None:
+        """The first id of In-Reply-To."""
+        replied = _ids(self._value(b"\nin-reply-to:"))
+        return replied[0] if replied else None
 
-    @cached_property
+    @once
+    def references(self) -> tuple[str, ...]:
+        """The ids of References, oldest first."""
+        return _ids(self._value(b"\nreferences:"))
+
+    @once
     def parents(self) -> tuple[str, ...]:
         """Every id this mail answers, nearest first."""
         chain = list(reversed(self.references))
@@ -87,32 +100,58 @@ class Head:
             chain = [self.in_reply_to, *(entry for entry in chain if entry != self.in_reply_to)]
         return tuple(chain)
 
+    @once
+    def list_id(self) -> str | None:
+        """The list's id without the angle brackets."""
+        return _list_id(self._value(b"\nlist-id:"))
+
+    @once
+    def content_type(self) -> str:
+        """As written; plain text where there is none."""
+        return self._value(b"\ncontent-type:") or "text/plain"
+
+    @once
+    def encoding(self) -> str:
+        """The content-transfer-encoding, in lower case."""
+        return self._value(b"\ncontent-transfer-encoding:").lower().strip()
+
+    @property
+    def stable_queue(self) -> bool:
+        """Whether it has an X-stable header (review and its kind)."""
+        return b"\nx-stable:" in self._index
+
+    @once
+    def _index(self) -> bytes:
+        return self.text.lower()
+
+    def _value(self, key: bytes) -> str:
+        """The first header of that name, unfolded."""
+        text, at = self.text, self._index.find(key)
+        if at < 0:
+            return ""
+        start = at + len(key)
+        end = text.find(b"\n", start)
+        if end < 0:
+            return _to_text(text[start : start + MAX_VALUE])
+        if text[end + 1 : end + 2] not in (b" ", b"\t"):
+            return _to_text(text[start : min(end, start + MAX_VALUE)])
+        while text[end + 1 : end + 2] in (b" ", b"\t") and end - start < MAX_VALUE:
+            following = text.find(b"\n", end + 1)
+            if following < 0:
+                end = len(text)
+                break
+            end = following
+        return " ".join(_to_text(text[start:end]).split())
+
 
 def read_head(raw: bytes) -> Head:
-    """Find the headers of one mail with LF line ends. Never fails: what is missing is None or ""."""
+    """Find the header of one mail with LF line ends. Never fails."""
     end = raw.find(b"\n\n", 0, MAX_HEADERS)
     body_start = end + 2 if end >= 0 else min(len(raw), MAX_HEADERS)
     block = raw[: end if end >= 0 else body_start]
     if b"\0" in block:
         block = block.replace(b"\0", REPLACEMENT.encode())
-    text = b"\n" + block
-    index = text.lower()
-    references = _ids(_value(text, index, b"\nreferences:"))
-    replied = _ids(_value(text, index, b"\nin-reply-to:"))
-    own = _ids(_value(text, index, b"\nmessage-id:"))
-    return Head(
-        message_id=own[0] if own else None,
-        subject=decode_words(_value(text, index, b"\nsubject:")),
-        author=parse_address(_value(text, index, b"\nfrom:")),
-        date_text=_value(text, index, b"\ndate:"),
-        in_reply_to=replied[0] if replied else None,
-        references=references,
-        list_text=_value(text, index, b"\nlist-id:"),
-        content_type=_value(text, index, b"\ncontent-type:") or "text/plain",
-        encoding=_value(text, index, b"\ncontent-transfer-encoding:").lower().strip(),
-        stable_queue=b"\nx-stable:" in index,
-        body_start=body_start,
-    )
+    return Head(b"\n" + block, body_start)
 
 
 def decode_words(value: str) -> str:
@@ -160,26 +199,6 @@ def parse_date(value: str) -> datetime | None:
         return datetime(*loose[:6], tzinfo=timezone(timedelta(seconds=zone_seconds))).astimezone(UTC)
     except (ValueError, OverflowError):
         return None
-
-
-def _value(text: bytes, index: bytes, key: bytes) -> str:
-    """The first header of that name, unfolded; ``text`` and ``index`` (its lower case) start with LF."""
-    at = index.find(key)
-    if at < 0:
-        return ""
-    start = at + len(key)
-    end = text.find(b"\n", start)
-    if end < 0:
-        return _to_text(text[start : start + MAX_VALUE])
-    if text[end + 1 : end + 2] not in (b" ", b"\t"):
-        return _to_text(text[start : min(end, start + MAX_VALUE)])
-    while text[end + 1 : end + 2] in (b" ", b"\t") and end - start < MAX_VALUE:
-        following = text.find(b"\n", end + 1)
-        if following < 0:
-            end = len(text)
-            break
-        end = following
-    return " ".join(_to_text(text[start:end]).split())
 
 
 def _to_text(value: bytes) -> str:

@@ -29,7 +29,7 @@ _TEXT_KINDS = frozenset(
 )
 
 # charset="utf-8" of a Content-Type.
-_CHARSET = re.compile(r"charset\s*=\s*\"?([\w.:-]{1,40})", re.IGNORECASE)
+CHARSET = re.compile(r"charset\s*=\s*\"?([\w.:-]{1,40})", re.IGNORECASE)
 # boundary="abc" or boundary=abc of a Content-Type.
 _BOUNDARY = re.compile(r"boundary\s*=\s*(?:\"([^\"]{1,200})\"|([^\s;]{1,200}))", re.IGNORECASE)
 # "Applied to drm-misc-next", "Pushed to drm-misc-next:", "applied, thanks", "Queued for".
@@ -51,9 +51,13 @@ class Mail:
 
     message_id: str  # synthetic "sha1-<40 hex>@missing" where the mail has none
     head: Head
-    subject: Subject
     body: str
     corrupted: str | None = None
+
+    @cached_property
+    def subject(self) -> Subject:
+        """The subject taken apart."""
+        return parse_subject(self.head.subject)
 
     @cached_property
     def text(self) -> PatchText:
@@ -149,7 +153,7 @@ def _mail(raw: bytes, head: Head, body: str, corrupted: list[str]) -> Mail:
     if not head.subject and not head.author.email and head.date is None:
         corrupted.append("it has none of the headers of a mail")
     reason = "; ".join(corrupted) or None
-    return Mail(message_id, head, parse_subject(head.subject), body, reason)
+    return Mail(message_id, head, body, reason)
 
 
 def _decode_body(raw: bytes, head: Head, corrupted: list[str]) -> str:
@@ -227,7 +231,7 @@ def _base64(payload: bytes, corrupted: list[str]) -> bytes:
 
 
 def _to_text(payload: bytes, content_type: str) -> str:
-    found = _CHARSET.search(content_type)
+    found = CHARSET.search(content_type)
     charset = found[1] if found else "utf-8"
     try:
         text = payload.decode(charset, "replace" if found else "strict")

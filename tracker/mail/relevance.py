@@ -12,22 +12,36 @@ resumed keeps exactly what an undisturbed one keeps.
 
 from __future__ import annotations
 
+import binascii
 import re
-from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from tracker.mail.body import diffstat_paths
 from tracker.mail.headers import Head, read_head
-from tracker.mail.message import MAX_MAIL, Mail, oversized, parse_mail, with_problem
+from tracker.mail.message import (
+    CHARSET,
+    MAX_BODY,
+    MAX_MAIL,
+    Mail,
+    oversized,
+    parse_mail,
+    with_problem,
+)
+from tracker.mail.passed import Passed, PassedOver, root_of
 from tracker.mail.series import submission_prefix
 from tracker.mail.source import RawMail
-from tracker.mail.subject import parse_subject
 from tracker.settings import DriverProfile
 
-MEMORY = 192  # mails passed over that are remembered
-RAW_MEMORY = 4 * 1024 * 1024  # bytes of them that are kept, to spare a second read
-_CODED = ("base64", "quoted-printable")
+# Character sets in which a byte below 128 that stands for a letter of ASCII is that letter.
+_LIKE_ASCII = re.compile(
+    r"(?:utf-?8|(?:us-)?ascii|iso-8859-\d{1,2}|windows-125\d|gb2312|gbk|gb18030|big5|koi8-[ru])$",
+    re.IGNORECASE,
+)
+# Files whose names git wrote in quotes, with some letters as numbers.
+_QUOTED = ('\n--- "', '\n+++ "')
+_QUOTED_BYTES = tuple(mark.encode() for mark in _QUOTED)
 # An indented title of a pull request's shortlog, or its diffstat.
 _SHORTLOG = re.compile(r"^ {6,}\S[^\n]*$", re.MULTILINE)
 
@@ -39,42 +53,6 @@ class Kept:
     mail: Mail
     kind: str
     location: str
-
-
-@dataclass(frozen=True)
-class Passed:
-    """A mail that was passed over, with what is needed to come back to it."""
-
-    message_id: str
-    location: str
-    parent: str | None
-    root: str | None
-    author: str
-    number: int | None
-    total: int | None
-    patch: bool
-
-    def to_json(self) -> list[object]:
-        """For the cursor."""
-        return [
-            self.message_id, self.location, self.parent, self.root,
-            self.author, self.number, self.total, self.patch,
-        ]  # fmt: skip
-
-    @classmethod
-    def from_json(cls, values: list[object]) -> Passed:
-        """Back from the cursor; raises ValueError or TypeError when it is not ours."""
-        message_id, location, parent, root, author, number, total, patch = values
-        return cls(
-            str(message_id),
-            str(location),
-            None if parent is None else str(parent),
-            None if root is None else str(root),
-            str(author),
-            number if isinstance(number, int) else None,
-            total if isinstance(total, int) else None,
-            bool(patch),
-        )
 
 
 class Sieve:
@@ -100,14 +78,15 @@ class Sieve:
         self._damaged = set(damaged)
         self._wanted = set(wanted)
         self._fetch = fetch
-        self._passed: OrderedDict[str, Passed] = OrderedDict((one.message_id, one) for one in memory)
-        self._raws: dict[str, bytes] = {}
-        self._raw_bytes = 0
+        self._passed = PassedOver(memory)
+        self._texts = profile.needles
+        self._bytes = [needle.encode() for needle in profile.needles]
+        self._plain = all(needle.isascii() for needle in profile.needles)
 
     @property
     def memory(self) -> list[Passed]:
         """The mails passed over, oldest first: for the cursor."""
-        return list(self._passed.values())
+        return list(self._passed)
 
     def sift(self, item: RawMail) -> list[Kept]:
         """What to store now that this mail came: nothing, it, or it with earlier mails it explains."""
@@ -120,16 +99,8 @@ class Sieve:
         ):
             return []
         parent_kept = self._answers_kept(head)
-        lowered = raw.lower()
-        if (
-            not parent_kept
-            and item.size <= MAX_MAIL
-            and head.message_id is not None
-            and head.encoding not in _CODED
-            and head.content_type[:10].lower() != "multipart/"
-            and not any(needle in lowered for needle in self.profile.needles)
-        ):
-            self._pass_over(item, head)
+        if not parent_kept and item.problem is None and self._foreign_at_a_glance(head, raw, item.size):
+            self._passed.add(item.location, raw)
             return []
         mail = oversized(raw, item.size) if item.size > MAX_MAIL else parse_mail(raw)
         if item.problem is not None:
@@ -138,12 +109,40 @@ class Sieve:
         if kind is None and mail.unreadable:
             kind = mail.kind  # nobody can say that it is not the driver's
         if kind is None:
-            self._pass_over(item, head)
+            self._passed.add(item.location, raw)
             return []
         found = [self._keep(mail, kind, item.location)]
         if kind == "patch":
-            found = self._companions(mail, parse_subject(head.subject).total) + found
+            found = self._companions(mail, mail.subject.total) + found
         return found + self._awakened()
+
+    def _foreign_at_a_glance(self, head: Head, raw: bytes, size: int) -> bool:
+        """Whether the bytes of a mail show that it is neither the driver's nor damaged.
+
+        Asked only of a mail of one part whose letters of ASCII are in its bytes, or in what quoted-printable
+        gives. All others have to be read.
+        """
+        coding = head.encoding
+        if (
+            not self._plain
+            or size > MAX_BODY
+            or head.message_id is None
+            or not head.subject
+            or coding == "base64"
+            or not _is_like_ascii(head.content_type)
+            or self._hinted(head.subject.lower())
+        ):
+            return False
+        text = binascii.a2b_qp(raw[head.body_start :]) if coding == "quoted-printable" else raw
+        return not self._hinted_bytes(text.lower())
+
+    def _hinted(self, lowered: str) -> bool:
+        return any(needle in lowered for needle in self._texts) or any(mark in lowered for mark in _QUOTED)
+
+    def _hinted_bytes(self, lowered: bytes) -> bool:
+        return any(needle in lowered for needle in self._bytes) or any(
+            mark in lowered for mark in _QUOTED_BYTES
+        )
 
     def _answers_kept(self, head: Head) -> bool:
         if head.message_id in self._wanted:
@@ -154,12 +153,18 @@ class Sieve:
         if parents[0] in self.kept or any(entry in self._wanted for entry in parents):
             return True
         # The direct parent went to another list: the thread still counts when it is a patch of the driver.
-        return parents[0] not in self._passed and any(
-            self.kept.get(entry) == "patch" for entry in parents[1:]
+        return (
+            any(self.kept.get(entry) == "patch" for entry in parents[1:]) and parents[0] not in self._passed
         )
 
     def _kind(self, mail: Mail, *, parent_kept: bool) -> str | None:
         """The kind to store, or None when the mail is not the driver's."""
+        if (
+            not parent_kept
+            and not self._hinted(mail.head.subject.lower())
+            and not self._hinted(mail.body.lower())
+        ):
+            return None
         kind, title, profile = mail.kind, mail.subject.title, self.profile
         named = profile.named_in(title)
         if kind in ("patch", "stable"):
@@ -181,14 +186,14 @@ class Sieve:
         self._wanted.discard(mail.message_id)
         if kind == "patch" and mail.head.parents and mail.head.parents[0] not in self.kept:
             self._wanted.add(mail.head.parents[0])
-        self._forget(mail.message_id)
+        self._passed.forget(mail.message_id)
         return Kept(mail, kind, location)
 
     def _companions(self, mail: Mail, total: int | None) -> list[Kept]:
         """Cover letter and sister patches that were passed over before this patch came."""
-        prefix, root = submission_prefix(mail.message_id), _root(mail.head)
+        prefix, root = submission_prefix(mail.message_id), root_of(mail.head)
         found = []
-        for one in list(self._passed.values()):
+        for one in self._passed:
             if not one.patch or one.author != mail.head.author.email:
                 continue
             same = one.message_id == root or (one.root is not None and one.root == root)
@@ -204,7 +209,7 @@ class Sieve:
         grown = True
         while grown:
             grown = False
-            for one in list(self._passed.values()):
+            for one in self._passed:
                 if one.parent in self.kept and not one.patch:
                     revived = self._revive(one, None)
                     found += revived
@@ -212,47 +217,19 @@ class Sieve:
         return found
 
     def _revive(self, one: Passed, kind: str | None) -> list[Kept]:
-        raw = self._raws.get(one.message_id) or self._fetch(one.location)
-        self._forget(one.message_id)
+        raw = self._passed.raw(one.message_id) or self._fetch(one.location)
+        self._passed.forget(one.message_id)
         if raw is None:
             return []
         mail = parse_mail(raw)
         return [self._keep(mail, kind or mail.kind, one.location)]
 
-    def _pass_over(self, item: RawMail, head: Head) -> None:
-        if head.message_id is None:
-            return
-        lowered = head.subject.lower()
-        may_be_patch = ("patch" in lowered or "rfc" in lowered) and not lowered.startswith("re:")
-        subject = parse_subject(head.subject) if may_be_patch else None
-        patch = subject is not None and subject.patch and not subject.reply
-        if not patch and not head.parents:
-            return
-        self._passed[head.message_id] = Passed(
-            head.message_id,
-            item.location,
-            head.parents[0] if head.parents else None,
-            _root(head),
-            head.author.email,
-            subject.number if subject else None,
-            subject.total if subject else None,
-            patch,
-        )
-        self._passed.move_to_end(head.message_id)
-        self._raws[head.message_id] = item.raw
-        self._raw_bytes += len(item.raw)
-        while len(self._passed) > MEMORY:
-            self._forget(next(iter(self._passed)))
-        while self._raw_bytes > RAW_MEMORY:
-            oldest = next(iter(self._raws))
-            self._raw_bytes -= len(self._raws.pop(oldest))
 
-    def _forget(self, message_id: str) -> None:
-        self._passed.pop(message_id, None)
-        dropped = self._raws.pop(message_id, None)
-        if dropped is not None:
-            self._raw_bytes -= len(dropped)
-
-
-def _root(head: Head) -> str | None:
-    return head.references[0] if head.references else head.in_reply_to
+@lru_cache(maxsize=256)
+def _is_like_ascii(content_type: str) -> bool:
+    """Whether a part of this type, when it is not coded, has the ASCII letters of its text in its bytes."""
+    kind = content_type.split(";", 1)[0].strip().lower()
+    if kind.startswith("multipart/") or kind == "text/html":
+        return False
+    charset = CHARSET.search(content_type)
+    return charset is None or _LIKE_ASCII.match(charset[1]) is not None
