@@ -31,7 +31,10 @@ from tracker.source_rows import source_row
 
 BATCH_KEPT = 500  # stored mails a transaction
 BATCH_SCANNED = 20_000  # scanned mails a transaction, when few are stored
+BATCH_TEXT = 8 * 1024 * 1024  # characters of stored mails a transaction
 BATCH_SECONDS = 15.0  # at most this much work is done again after a kill
+
+Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -56,8 +59,8 @@ def ingest_mail(
     position: Cursor = dict(cursor.get("position", {}))
     memory = [Passed.from_json(entry) for entry in cursor.get("passed", [])]
     sieve = Sieve(profile, kept, reader.fetch, memory, damaged=damaged, wanted=wanted)
-    scanned = new = since = 0
-    batch: list[Kept] = []
+    scanned = new = since = text = 0
+    batch: list[Row] = []
     last = time.monotonic()
     progress.start(settings.name)
     try:
@@ -65,11 +68,18 @@ def ingest_mail(
             scanned += 1
             since += 1
             progress.advance()
-            batch += sieve.sift(item)
+            for kept_mail in sieve.sift(item):
+                batch.append(_row(source_id, kept_mail))
+                text += len(kept_mail.mail.body)
             position = item.cursor
-            if len(batch) >= BATCH_KEPT or since >= BATCH_SCANNED or time.monotonic() - last > BATCH_SECONDS:
+            if (
+                len(batch) >= BATCH_KEPT
+                or text >= BATCH_TEXT
+                or since >= BATCH_SCANNED
+                or time.monotonic() - last > BATCH_SECONDS
+            ):
                 new += _commit(database, source_id, batch, {**state, **_state(position, sieve)})
-                batch, since, last = [], 0, time.monotonic()
+                batch, since, text, last = [], 0, 0, time.monotonic()
     except TrackerError:
         # A source that breaks off (a cut archive): what it gave is stored, and next time it goes on there.
         _commit(database, source_id, batch, {**state, **_state(position, sieve)})
@@ -147,9 +157,9 @@ def _state(position: Cursor, sieve: Sieve) -> dict[str, Any]:
     return {"position": position, "passed": [one.to_json() for one in sieve.memory]}
 
 
-def _commit(database: Database, source_id: int, batch: Iterable[Kept], cursor: Cursor) -> int:
+def _commit(database: Database, source_id: int, batch: Iterable[Row], cursor: Cursor) -> int:
     """One transaction: the batch and the cursor behind it. Returns how many mails were new."""
-    rows = {kept.mail.message_id: _row(source_id, kept) for kept in batch}
+    rows = {str(row["message_id"]): row for row in batch}
     with database.engine.begin() as connection:
         known = set(
             connection.scalars(select(Message.message_id).where(Message.message_id.in_(list(rows))))
@@ -167,7 +177,7 @@ def _commit(database: Database, source_id: int, batch: Iterable[Kept], cursor: C
     return len(fresh)
 
 
-def _row(source_id: int, kept: Kept) -> dict[str, Any]:
+def _row(source_id: int, kept: Kept) -> Row:
     mail = kept.mail
     return {
         "message_id": mail.message_id,
