@@ -16,7 +16,6 @@ from sqlalchemy import Connection, bindparam, delete, insert, select, update
 from db.around_tables import TwinPair
 from db.database import Database
 from db.git_tables import Commit, Landing, Match, Tag
-from db.mail_tables import Source
 from tracker.calendar import dated_order, parse_tag, release_order, window_of_untagged
 from tracker.driver_releases import store_driver_releases
 from tracker.errors import SourceError
@@ -25,7 +24,7 @@ from tracker.git.graph import first_tags
 from tracker.git.repository import Ref, Repository, open_or_clone
 from tracker.progress import Progress
 from tracker.settings import DriverProfile, TreeSettings
-from tracker.tree_rows import digest_of, open_tree, tree_source, tree_synced
+from tracker.tree_rows import digest_of, open_tree, tree_synced
 
 BATCH = 500  # commits a transaction
 READER = 3  # raised when more is read of a commit than before: trees are then gone through once more
@@ -79,13 +78,6 @@ def ingest_git(
             store_driver_releases(connection, tree_id, repository, with_driver, profile.paths)
         tree_synced(connection, source_id, tree_id, state, head)
     return GitCount(len(ids), new)
-
-
-def note_tree_problem(database: Database, settings: TreeSettings, problem: str) -> None:
-    """Keep why a tree could not be read."""
-    with database.engine.begin() as connection:
-        source_id, _ = tree_source(connection, settings)
-        connection.execute(update(Source).where(Source.id == source_id).values(problem=problem))
 
 
 def tag_order(settings: TreeSettings, refs: Iterable[Ref]) -> list[tuple[str, str]]:

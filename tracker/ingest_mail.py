@@ -24,7 +24,7 @@ from tracker.mail.inbox import InboxReader
 from tracker.mail.mbox import MboxReader
 from tracker.mail.passed import Passed
 from tracker.mail.relevance import Kept, Sieve
-from tracker.mail.source import Cursor, MailReader
+from tracker.mail.source import Cursor, MailReader, RawMail
 from tracker.progress import Progress
 from tracker.settings import DriverProfile, SourceSettings
 from tracker.source_rows import source_row
@@ -52,46 +52,22 @@ def ingest_mail(
     reader = open_reader(settings, clones, profile, progress)
     with database.engine.begin() as connection:
         source_id, cursor = source_row(connection, settings)
-        kept, damaged, wanted = _stored(connection)
-    if cursor.get("profile") != profile.model_dump(mode="json"):
-        cursor = {}  # another driver is followed now: every mail is judged again
-    state = {"profile": profile.model_dump(mode="json")}
-    position: Cursor = dict(cursor.get("position", {}))
-    memory = [Passed.from_json(entry) for entry in cursor.get("passed", [])]
-    sieve = Sieve(profile, kept, reader.fetch, memory, damaged=damaged, wanted=wanted)
-    scanned = new = since = text = 0
-    batch: list[Row] = []
-    last = time.monotonic()
+    intake = _Intake(database, source_id, profile, reader, cursor)
     progress.start(settings.name)
     try:
-        for item in reader.read(position):
-            scanned += 1
-            since += 1
+        for item in reader.read(intake.position):
             progress.advance()
-            for kept_mail in sieve.sift(item):
-                batch.append(_row(source_id, kept_mail))
-                text += len(kept_mail.mail.body)
-            position = item.cursor
-            if (
-                len(batch) >= BATCH_KEPT
-                or text >= BATCH_TEXT
-                or since >= BATCH_SCANNED
-                or time.monotonic() - last > BATCH_SECONDS
-            ):
-                new += _commit(database, source_id, batch, {**state, **_state(position, sieve)})
-                batch, since, text, last = [], 0, 0, time.monotonic()
+            intake.take(item)
     except TrackerError:
         # A source that breaks off (a cut archive): what it gave is stored, and next time it goes on there.
-        _commit(database, source_id, batch, {**state, **_state(position, sieve)})
+        intake.commit()
         raise
-    final = {**state, **_state(reader.end_cursor(position), sieve)}
-    if batch or final != cursor:
-        new += _commit(database, source_id, batch, final)
+    intake.end()
     with database.engine.begin() as connection:
         connection.execute(
             update(Source).where(Source.id == source_id).values(synced_at=utc_now(), problem=None)
         )
-    return MailCount(scanned, new)
+    return MailCount(intake.scanned, intake.new)
 
 
 def open_reader(
@@ -115,12 +91,11 @@ def open_reader(
 
         return PatchworkReader(settings.location, profile, contact=settings.contact)
     if settings.kind == "public-inbox":
-        from tracker.mail.epochs import is_single_repository, update_mirror
+        if settings.location.startswith(("https://", "http://")):
+            from tracker.mail.epochs import is_single_repository, update_mirror
 
-        if settings.location.startswith(("https://", "http://")) and not is_single_repository(
-            settings.location
-        ):
-            return InboxReader(update_mirror(settings.location, clones, settings.name, progress))
+            if not is_single_repository(settings.location):
+                return InboxReader(update_mirror(settings.location, clones, settings.name, progress))
         if is_url(settings.location):
             clone = open_or_clone(settings.location, clones, settings.name, progress, blobless=False)
             return InboxReader(clone.path)
@@ -129,11 +104,69 @@ def open_reader(
     return MboxReader(path) if settings.kind == "mbox" else EmlReader(path)
 
 
-def note_problem(database: Database, settings: SourceSettings, problem: str) -> None:
-    """Keep why a source could not be read, for the pages and for `track sync`'s next report."""
-    with database.engine.begin() as connection:
-        source_id, _ = source_row(connection, settings)
-        connection.execute(update(Source).where(Source.id == source_id).values(problem=problem))
+class _Intake:
+    """What one sync of one source takes in, a transaction at a time."""
+
+    def __init__(
+        self, database: Database, source_id: int, profile: DriverProfile, reader: MailReader, cursor: Cursor
+    ) -> None:
+        self._profile_json = profile.model_dump(mode="json")
+        if cursor.get("profile") != self._profile_json:
+            cursor = {}  # another driver is followed now: every mail is judged again
+        self.position: Cursor = dict(cursor.get("position", {}))
+        self.scanned = self.new = 0
+        self._database = database
+        self._source_id = source_id
+        self._profile = profile
+        self._reader = reader
+        self._cursor = cursor
+        self._sieve: Sieve | None = None  # a source without a new mail need not know what is stored
+        self._batch: list[Row] = []
+        self._text = self._since = 0
+        self._last = time.monotonic()
+
+    def take(self, item: RawMail) -> None:
+        """One mail of the source."""
+        if self._sieve is None:
+            self._sieve = self._open_sieve()
+        self.scanned += 1
+        self._since += 1
+        for kept in self._sieve.sift(item):
+            self._batch.append(_row(self._source_id, kept))
+            self._text += len(kept.mail.body)
+        self.position = item.cursor
+        if (
+            len(self._batch) >= BATCH_KEPT
+            or self._text >= BATCH_TEXT
+            or self._since >= BATCH_SCANNED
+            or time.monotonic() - self._last > BATCH_SECONDS
+        ):
+            self.commit()
+
+    def end(self) -> None:
+        """Everything was read."""
+        self.position = self._reader.end_cursor(self.position)
+        if self._batch or self._state() != self._cursor:
+            self.commit()
+
+    def commit(self) -> None:
+        """Store the batch and the cursor behind it."""
+        self.new += _commit(self._database, self._source_id, self._batch, self._state())
+        self._batch, self._text, self._since, self._last = [], 0, 0, time.monotonic()
+
+    def _state(self) -> Cursor:
+        passed = (
+            self._cursor.get("passed", [])
+            if self._sieve is None
+            else [one.to_json() for one in self._sieve.memory]
+        )
+        return {"profile": self._profile_json, "position": self.position, "passed": passed}
+
+    def _open_sieve(self) -> Sieve:
+        memory = [Passed.from_json(entry) for entry in self._cursor.get("passed", [])]
+        with self._database.engine.connect() as connection:
+            kept, damaged, wanted = _stored(connection)
+        return Sieve(self._profile, kept, self._reader.fetch, memory, damaged=damaged, wanted=wanted)
 
 
 def _stored(connection: Connection) -> tuple[dict[str, str], set[str], set[str]]:
@@ -151,10 +184,6 @@ def _stored(connection: Connection) -> tuple[dict[str, str], set[str], set[str]]
         if kind == "patch" and in_reply_to:
             roots.add(in_reply_to)
     return kept, damaged, roots - kept.keys()
-
-
-def _state(position: Cursor, sieve: Sieve) -> dict[str, Any]:
-    return {"position": position, "passed": [one.to_json() for one in sieve.memory]}
 
 
 def _commit(database: Database, source_id: int, batch: Iterable[Row], cursor: Cursor) -> int:

@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy import Connection, insert, select, update
 
+from db.database import Database
 from db.mail_tables import Source
 from tracker.settings import SourceSettings
 
@@ -33,3 +34,10 @@ def found_or_made(
     key = made.inserted_primary_key
     assert key is not None
     return int(key[0]), {}
+
+
+def note_problem(database: Database, settings: SourceSettings, problem: str) -> None:
+    """Keep why a source could not be read, for the pages and for `track sync`'s next report."""
+    with database.engine.begin() as connection:
+        source_id, _ = source_row(connection, settings)
+        connection.execute(update(Source).where(Source.id == source_id).values(problem=problem))

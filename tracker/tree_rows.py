@@ -40,6 +40,13 @@ def tree_synced(
     )
 
 
+def note_tree_problem(database: Database, settings: TreeSettings, problem: str) -> None:
+    """Keep why a tree could not be read."""
+    with database.engine.begin() as connection:
+        source_id, _ = tree_source(connection, settings)
+        connection.execute(update(Source).where(Source.id == source_id).values(problem=problem))
+
+
 def digest_of(refs: Iterable[Ref]) -> str:
     """A fingerprint of tags and where they are."""
     digest = hashlib.sha1(usedforsecurity=False)
