@@ -125,7 +125,11 @@ class Coming(Base):
 
 
 class Outlook(Base):
-    """A whole answer by name: "dates" (the coming tags), "backtest" (how good such forecasts were)."""
+    """A whole answer by name.
+
+    "dates" (the coming tags), "backtest" (how good such forecasts were), "derived" (the fingerprint of what
+    all answers follow from, while they are whole).
+    """
 
     __tablename__ = "outlook"
 

@@ -16,6 +16,7 @@ from db.database import Database
 from tracker.answer_rows import ChangeAnswer, write_answers
 from tracker.around import derive_around
 from tracker.changes import Lineage, group_changes
+from tracker.derivation import DeriveReport, fingerprint, forget, remember
 from tracker.git.commits import CommitFacts
 from tracker.mail.body import reverted_title
 from tracker.mail.series import Series, group_series
@@ -36,28 +37,10 @@ _REAL_COMMIT = re.compile(r"^Real-commit: ([0-9a-f]{7,40})$", re.MULTILINE)
 OWN_SHARE = 0.5  # a cover letter is the driver's when at least this share of its patches is
 
 
-@dataclass(frozen=True)
-class DeriveReport:
-    """How much there is after deriving."""
-
-    series: int
-    changes: int
-    matches: int
-    commits: int
-
-    def to_json(self) -> dict[str, int]:
-        """For ``--json``."""
-        return {
-            "series": self.series,
-            "changes": self.changes,
-            "matches": self.matches,
-            "commits": self.commits,
-        }
-
-
 def derive_answers(database: Database, profile: DriverProfile, now: datetime) -> DeriveReport:
     """Recompute everything and store it: changes with their windows, then what follows from them."""
     with database.engine.begin() as connection:
+        mark = fingerprint(connection, profile, now)
         record, sample = load(connection, profile)
     worlds = [_derive(stored, profile, now) for stored in (record, sample)]
     series = [one for world in worlds for one in world.series]
@@ -67,6 +50,7 @@ def derive_answers(database: Database, profile: DriverProfile, now: datetime) ->
     twins = {tree: pairs for world in worlds for tree, pairs in world.twins.items()}
     commit_ids = {**record.commit_ids, **sample.commit_ids}
     with database.engine.begin() as connection:
+        forget(connection)
         change_ids = write_answers(
             connection,
             series,
@@ -79,7 +63,11 @@ def derive_answers(database: Database, profile: DriverProfile, now: datetime) ->
         write_pairs(connection, twins, change_ids, commit_ids)
     store_answers(database, now)
     derive_around(database, now)
-    return DeriveReport(len(series), len(answers), len(matches), len(record.commits) + len(sample.commits))
+    commits = len(record.commits) + len(sample.commits)
+    report = DeriveReport(len(series), len(answers), len(matches), commits)
+    with database.engine.begin() as connection:
+        remember(connection, mark, report, now)
+    return report
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """The tracker's door: bring sources and trees into the database, then derive the answers.
 
 This is the edge; the rules live in the modules it calls. A source that cannot be reached costs one clear
-line and the rest goes on.
+line and the rest goes on. What reads a kind of source, and the rules, are imported where there is work for
+them: a sync of unchanged sources is nearly all imports.
 """
 
 from __future__ import annotations
@@ -14,16 +15,12 @@ from typing import Any
 
 from db.base import utc_now
 from db.database import Database
-from tracker.cves.ingest import ingest_cves
-from tracker.derive import DeriveReport, derive_answers
+from tracker.derivation import DeriveReport, fingerprint, still_whole
 from tracker.errors import TrackerError
-from tracker.firmware.ingest import ingest_firmware
-from tracker.ingest_debian import ingest_changelog
-from tracker.ingest_git import ingest_git, note_tree_problem
-from tracker.ingest_mail import ingest_mail, note_problem
 from tracker.progress import Progress, Silent
 from tracker.settings import DriverProfile, SourceSettings, TreeSettings
-from tracker.userspace.ingest import ingest_userspace, resolve_pins
+from tracker.source_rows import note_problem
+from tracker.tree_rows import note_tree_problem
 
 
 @dataclass(frozen=True)
@@ -79,11 +76,13 @@ def sync(
     *,
     clones: Path,
     now: datetime | None = None,
+    again: bool = False,
 ) -> SyncReport:
     """Read every source and tree, then derive series, changes, matches and windows.
 
-    ``clones`` is where repositories given by URL are kept. Raises WriterBusyError when another process
-    writes; problems of single sources are in the report instead.
+    Nothing is derived when nothing came since the last time, unless ``again``. ``clones`` is where
+    repositories given by URL are kept. Raises WriterBusyError when another process writes; problems of
+    single sources are in the report instead.
     """
     shown = progress or Silent()
     reports: list[SourceReport] = []
@@ -93,17 +92,34 @@ def sync(
             reports.append(_one_source(database, source, profile, clones, shown))
         for tree in followed:
             reports.append(_one_tree(database, tree, profile, clones, shown))
-        resolve_pins(database, followed, clones)
+        if any(tree.role == "userspace" for tree in followed):
+            from tracker.userspace.ingest import resolve_pins
+
+            resolve_pins(database, followed, clones)
         shown.start("changes and windows")
-        derived = derive_answers(database, profile, now or utc_now())
-        shown.finish(f"{derived.changes} changes, {derived.matches} matched to commits")
+        derived = _derived(database, profile, now or utc_now(), again=again)
+        shown.finish(
+            f"{derived.changes} changes, {derived.matches} matched to commits"
+            + ("; nothing came, nothing is worked out anew" if derived.unchanged else "")
+        )
     return SyncReport(tuple(reports), derived)
 
 
 def derive(database: Database, profile: DriverProfile, now: datetime | None = None) -> DeriveReport:
     """Recompute series, changes, matches and windows from what is stored. Doing it twice changes nothing."""
     with database.writer("track derive"):
-        return derive_answers(database, profile, now or utc_now())
+        return _derived(database, profile, now or utc_now(), again=True)
+
+
+def _derived(database: Database, profile: DriverProfile, now: datetime, *, again: bool) -> DeriveReport:
+    if not again:
+        with database.engine.begin() as connection:
+            known = still_whole(connection, fingerprint(connection, profile, now))
+        if known is not None:
+            return known
+    from tracker.derive import derive_answers
+
+    return derive_answers(database, profile, now)
 
 
 def _one_source(
@@ -111,14 +127,20 @@ def _one_source(
 ) -> SourceReport:
     def work() -> SourceReport:
         if source.kind == "debian-changelog":
+            from tracker.ingest_debian import ingest_changelog
+
             read = ingest_changelog(database, source, profile, progress)
             progress.finish(f"{source.name}: {read.uploads} uploads, {read.new} new")
             return SourceReport(source.name, source.kind, read.uploads, read.new)
         if source.kind == "cve":
+            from tracker.cves.ingest import ingest_cves
+
             cves = ingest_cves(database, source, profile, clones, progress)
             damaged = f"; {len(cves.damaged)} damaged, the first: {cves.damaged[0]}" if cves.damaged else ""
             progress.finish(f"{source.name}: {cves.read} CVE records read, {cves.new} new{damaged}")
             return SourceReport(source.name, source.kind, cves.read, cves.new)
+        from tracker.ingest_mail import ingest_mail
+
         count = ingest_mail(database, source, profile, clones, progress)
         progress.finish(f"{source.name}: {count.scanned} mails read, {count.new} new of the driver")
         return SourceReport(source.name, source.kind, count.scanned, count.new)
@@ -135,13 +157,19 @@ def _one_tree(
 ) -> SourceReport:
     def work() -> SourceReport:
         if tree.role == "firmware":
+            from tracker.firmware.ingest import ingest_firmware
+
             steps = ingest_firmware(database, tree, clones, progress)
             progress.finish(f"{tree.name}: {steps.commits} steps in the history of the firmware")
             return SourceReport(tree.name, "git", steps.commits, steps.new)
         if tree.role == "userspace":
+            from tracker.userspace.ingest import ingest_userspace
+
             releases = ingest_userspace(database, tree, clones, progress)
             progress.finish(f"{tree.name}: {releases.commits} releases of user space, {releases.new} new")
             return SourceReport(tree.name, "git", releases.commits, releases.new)
+        from tracker.ingest_git import ingest_git
+
         count = ingest_git(database, tree, profile, clones, progress)
         progress.finish(f"{tree.name}: {count.commits} commits of the driver, {count.new} new")
         return SourceReport(tree.name, "git", count.commits, count.new)

@@ -25,12 +25,17 @@ def sync_command(
         list[str] | None,
         typer.Option("--only", metavar="NAME", help="Only this source or tree; may be given several times."),
     ] = None,
+    again: Annotated[
+        bool, typer.Option("--again", help="Work changes and windows out anew although nothing came.")
+    ] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Bring the sources of the settings into the database, then work out changes and windows.
 
     Each source goes on where it stopped (a cursor that is stored with the mails), so the command may be
     killed at any moment and run again. A source that cannot be reached costs one line; the rest goes on.
+    When no source has anything new, the settings, the program and the day (UTC) are the same, the answers
+    are left as they are.
 
     Exit code 3 when no source at all could be read.
 
@@ -50,7 +55,13 @@ def sync_command(
     trees = [one for one in here.settings.tree if not only or one.name in only]
     with shown_progress(here) as progress:
         report = sync(
-            here.database, sources, trees, here.settings.driver, progress, clones=here.data / "clones"
+            here.database,
+            sources,
+            trees,
+            here.settings.driver,
+            progress,
+            clones=here.data / "clones",
+            again=again,
         )
     if as_json:
         here.emit(report.to_json())
