@@ -80,7 +80,7 @@ class Sieve:
         self._fetch = fetch
         self._passed = PassedOver(memory)
         self._texts = profile.needles
-        self._bytes = [needle.encode() for needle in profile.needles]
+        self._bytes = (*(needle.encode() for needle in profile.needles), *_QUOTED_BYTES)
         self._plain = all(needle.isascii() for needle in profile.needles)
 
     @property
@@ -140,9 +140,10 @@ class Sieve:
         return any(needle in lowered for needle in self._texts) or any(mark in lowered for mark in _QUOTED)
 
     def _hinted_bytes(self, lowered: bytes) -> bool:
-        return any(needle in lowered for needle in self._bytes) or any(
-            mark in lowered for mark in _QUOTED_BYTES
-        )
+        for needle in self._bytes:  # a generator would take half as long as the search
+            if needle in lowered:
+                return True
+        return False
 
     def _answers_kept(self, head: Head) -> bool:
         if head.message_id in self._wanted:
@@ -150,8 +151,10 @@ class Sieve:
         parents = head.parents
         if not parents:
             return False
-        if parents[0] in self.kept or any(entry in self._wanted for entry in parents):
+        if parents[0] in self.kept or not self._wanted.isdisjoint(parents):
             return True
+        if self.kept.keys().isdisjoint(parents):
+            return False
         # The direct parent went to another list: the thread still counts when it is a patch of the driver.
         return (
             any(self.kept.get(entry) == "patch" for entry in parents[1:]) and parents[0] not in self._passed
