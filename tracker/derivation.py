@@ -1,8 +1,9 @@
 """Of which facts, rules and day the stored answers are: what has not changed need not be derived again.
 
-A fingerprint is taken of everything that deriving reads, without reading it: the cursor of a source moves in
-the transaction that stores what it gave. The mark is taken away in the first transaction of a derivation and
-set in its last, so that answers of which only a half was written are never taken for whole.
+A fingerprint is taken of everything that deriving reads, without reading it: mails come and stay, and what
+else a source says is replaced in the transaction that moves its cursor. The mark is taken away in the first
+transaction of a derivation and set in its last, so that answers of which only a half was written are never
+taken for whole.
 """
 
 from __future__ import annotations
@@ -27,11 +28,13 @@ from db.mail_tables import Message, Source
 from tracker.settings import DriverProfile
 
 NAME = "derived"  # its row among the answers that are whole
-#: What sources say. Rows come and go together with their source's cursor; their number is a second watch.
+#: What sources say.
 FACTS = (
     Message, Commit, Landing, Tag, Upload, ListedTitle, Cve, FirmwareStep, DriverRelease, UserspaceRelease,
 )  # fmt: skip
 _RULES = (".py", ".json")
+# Of a list's cursor: how far it was read. It moves with the server's clock, also when no mail came.
+_READ_TO = ("position", "passed")
 
 
 @dataclass(frozen=True)
@@ -87,13 +90,16 @@ def remember(connection: Connection, mark: str, report: DeriveReport, now: datet
 def _parts(connection: Connection, profile: DriverProfile, now: datetime) -> Iterator[Any]:
     yield [_rules(), NEWEST, now.date().isoformat(), profile.model_dump(mode="json")]
     sources = select(Source.id, Source.kind, Source.name, Source.location, Source.sample, Source.cursor)
-    for source in connection.execute(sources.order_by(Source.id)):
-        yield list(source)
+    for *source, cursor in connection.execute(sources.order_by(Source.id)):
+        yield [*source, {key: value for key, value in cursor.items() if key not in _READ_TO}]
     trees = select(Tree.id, Tree.name, Tree.role, Tree.source_id, Tree.head)
     for tree in connection.execute(trees.order_by(Tree.id)):
         yield list(tree)
     for table in FACTS:
         yield [table.__tablename__, *connection.execute(select(func.count(), func.max(table.id))).one()]
+    # A mail that was cut off is replaced by a whole copy.
+    damaged = select(func.count(), func.sum(func.length(Message.body))).where(Message.corrupted.is_not(None))
+    yield list(connection.execute(damaged).one())
     # Pins are resolved after their release was stored, when another tree can tell.
     pins = select(UserspaceRelease.id, UserspaceRelease.pins).order_by(UserspaceRelease.id)
     for release in connection.execute(pins):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from db.around_tables import UserspaceRelease
 from db.base import Base
 from db.database import Database
 from db.git_tables import Tree
-from db.mail_tables import Change, Source
+from db.mail_tables import Change, Message, Source
 from tracker import derivation
 from tracker.derivation import FACTS, fingerprint
 from tracker.sample import write_sample
@@ -169,7 +170,7 @@ def dummy(column: Any) -> Any:
     if isinstance(kind, DateTime):
         return NOW
     if isinstance(kind, JSON):
-        return []
+        return {}
     return 77 if isinstance(kind, Integer) else isinstance(kind, Boolean) or "x"
 
 
@@ -193,12 +194,15 @@ def test_a_row_more_of_what_a_source_says_is_seen(table: Table, synced: Database
         connection.rollback()
 
 
-def test_a_cursor_a_head_and_a_resolved_pin_are_seen(synced: Database) -> None:
+def test_what_is_replaced_in_its_row_is_seen(synced: Database) -> None:
     with synced.engine.connect() as connection:
         add_row(connection, UserspaceRelease.__table__)  # type: ignore[arg-type]
         marks = [fingerprint(connection, PROFILE, NOW)]
         for change in (
-            update(Source).where(Source.id == 1).values(cursor={"position": 1}),
+            update(Source).where(Source.id == 1).values(cursor={"profile": {"name": "ivpu"}}),
+            update(Message).where(Message.id == 1).values(corrupted="it was cut off", body="abc"),
+            update(Message).where(Message.id == 1).values(corrupted="it was cut off", body="abcdef"),
+            update(Message).where(Message.id == 1).values(corrupted=None),
             update(Source).where(Source.id == 1).values(sample=False),
             update(Tree).where(Tree.id == 1).values(head="0" * 40),
             update(UserspaceRelease).values(pins=[{"commit": "1", "release": "202610.2.21.75"}]),
@@ -206,13 +210,17 @@ def test_a_cursor_a_head_and_a_resolved_pin_are_seen(synced: Database) -> None:
             connection.execute(change)
             marks.append(fingerprint(connection, PROFILE, NOW))
         connection.rollback()
-    assert len(set(marks)) == len(marks)
+    assert all(one != two for one, two in pairwise(marks))
 
 
-def test_when_a_source_was_asked_is_no_fact(synced: Database) -> None:
+def test_when_and_how_far_a_list_was_read_is_no_fact(synced: Database) -> None:
     before = mark(synced)
     with synced.engine.begin() as connection:
         connection.execute(update(Source).values(synced_at=NOW, problem="it was away"))
+        cursor = connection.scalars(select(Source.cursor).where(Source.kind == "mbox")).one()
+        moved = {**cursor, "position": {"at": 1}, "passed": []}
+        assert moved != cursor
+        connection.execute(update(Source).where(Source.kind == "mbox").values(cursor=moved))
     assert mark(synced) == before
 
 
