@@ -140,10 +140,7 @@ class Sieve:
         return any(needle in lowered for needle in self._texts) or any(mark in lowered for mark in _QUOTED)
 
     def _hinted_bytes(self, lowered: bytes) -> bool:
-        for needle in self._bytes:  # a generator would take half as long as the search
-            if needle in lowered:
-                return True
-        return False
+        return any(map(lowered.__contains__, self._bytes))
 
     def _answers_kept(self, head: Head) -> bool:
         if head.message_id in self._wanted:
