@@ -345,7 +345,8 @@ class _Run:
         return "done"
 
     def _stream_once(self, session: Session, boot: int, root: str, tests: tuple[str, ...]) -> SuiteStopped:
-        sitting = Sitting(session.shell, root, self.nonce, self.options.suite, self.options.silence)
+        options = self.options
+        sitting = Sitting(session.shell, root, self.nonce, options.suite, options.silence, session.bytecode)
         try:
             status, said = self.suite.run(sitting, tests, self.stream.on_line)
         except ShellTimeoutError as error:

@@ -34,13 +34,15 @@ class FloodError(HarnessError):
 @dataclass(frozen=True)
 class Sitting:
     """One boot's machine under a suite. ``root``: a folder there that is the suite's own, whether or not it
-    exists yet; ``timeout`` for the whole suite and ``silence`` between two events, in seconds."""
+    exists yet; ``timeout`` for the whole suite and ``silence`` between two events, in seconds; ``bytecode``
+    as of lab.machine.Session."""
 
     shell: Shell
     root: str
     nonce: str
     timeout: float
     silence: float
+    bytecode: Callable[[Mapping[str, bytes]], Mapping[str, bytes]] = lambda _files: {}
 
 
 class Suite(Protocol):
@@ -92,7 +94,7 @@ class ShippedSuite:
     ) -> tuple[int, str]:
         """See Suite."""
         words, files = self.command(sitting.root, sitting.nonce, tests)
-        sitting.shell.put({**self.files, **files}, sitting.root)
+        sitting.shell.put({**self.files, **sitting.bytecode(self.files), **files}, sitting.root)
         status = sitting.shell.stream(
             ("sh", "-c", START_SCRIPT, "suite", sitting.root, *words),
             timeout=sitting.timeout,

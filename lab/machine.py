@@ -141,6 +141,11 @@ class Session(Protocol):
         """What the lab chose for this boot: accelerator, IOMMU mode, command line, device model version."""
         ...
 
+    def bytecode(self, files: Mapping[str, bytes]) -> Mapping[str, bytes]:
+        """What to lay beside Python ``files`` (place below one folder -> content) so that a slow machine
+        need not compile them; nothing where the lab does not have the machine's own Python."""
+        ...
+
 
 class Machine(Protocol):
     """A device under test."""

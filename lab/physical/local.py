@@ -121,3 +121,7 @@ class LocalSession:
     def boot_facts(self) -> Mapping[str, str]:
         """Nothing was chosen."""
         return MappingProxyType({})
+
+    def bytecode(self, files: Mapping[str, bytes]) -> Mapping[str, bytes]:
+        """Its Python is not ours."""
+        return {}

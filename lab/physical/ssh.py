@@ -82,3 +82,7 @@ class SshSession:
     def boot_facts(self) -> Mapping[str, str]:
         """How the machine was reached."""
         return MappingProxyType({"destination": self._destination})
+
+    def bytecode(self, files: Mapping[str, bytes]) -> Mapping[str, bytes]:
+        """Its Python is not ours."""
+        return {}

@@ -8,6 +8,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
@@ -18,6 +19,7 @@ from lab.packages.store import PackageStore
 from lab.shell import SshShell, SshTarget
 from lab.virtual import extras, guest, qemu, watchdogs
 from lab.virtual.accelerator import choose_accelerator
+from lab.virtual.bytecode import bytecode
 from lab.virtual.device import VirtualDevice
 from lab.virtual.fair_clock import FairClock
 from lab.virtual.iommu import IommuMode, iommu_mode
@@ -150,7 +152,8 @@ class VirtualMachine:
         facts |= {f"device_{key}": str(value) for key, value in device.facts.items() if key != "ready"}
         facts |= {f"kernel_{key}": value for key, value in candidate.detail.items()}
         stack.callback(boot.leave, control, request.timeouts.shutdown)
-        return VirtualSession(shell, process, control, logs, facts, config)
+        compiled = partial(bytecode, self._store.cache, image.tree)
+        return VirtualSession(shell, process, control, logs, facts, config, compiled)
 
 
 def command_line(iommu: IommuMode, nonce: str, append: str, modules: Sequence[str] = ()) -> str:
@@ -286,6 +289,7 @@ class VirtualSession:
         logs: Mapping[str, Path],
         facts: dict[str, str],
         ssh_config: Path,
+        compiled: Callable[[Mapping[str, bytes]], Mapping[str, bytes]],
     ) -> None:
         self.shell: Shell = shell
         self.ssh_config = ssh_config  # leads to the guest as any of its users (lab.virtual.laptop)
@@ -293,6 +297,7 @@ class VirtualSession:
         self._process = process
         self._control = control
         self._facts = facts
+        self._compiled = compiled
 
     def alive(self) -> bool:
         """Whether QEMU runs and the kernel has not panicked."""
@@ -304,3 +309,7 @@ class VirtualSession:
         """Accelerator, IOMMU mode, command line, versions, seconds of preparation and boot, QEMU's events."""
         events = ", ".join(event.name for event in self._control.events())
         return MappingProxyType(self._facts | ({"events": events} if events else {}))
+
+    def bytecode(self, files: Mapping[str, bytes]) -> Mapping[str, bytes]:
+        """By the guest's own Python, run on the host."""
+        return self._compiled(files)

@@ -198,6 +198,9 @@ class FakeSession:
     def boot_facts(self) -> Mapping[str, str]:
         return {"accelerator": "fake", "device_model": "1.0", "seconds_boot": str(self.shell.boot)}
 
+    def bytecode(self, files: Mapping[str, bytes]) -> Mapping[str, bytes]:
+        return {}
+
 
 @dataclass
 class FakeMachine:
