@@ -76,6 +76,7 @@ UNUSED_PLUGINS = (
     "threadexception",
     "unittest",
     "unraisableexception",
+    "warnings",
 )
 
 
@@ -136,8 +137,9 @@ def command(
         "harness.suite.reporter",
         *(word for name in UNUSED_PLUGINS for word in ("-p", f"no:{name}")),
         "--strict-markers",
-        "--tb=short",
+        "--tb=native",  # pytest's own parse the sources to show them
         "--assert=plain",  # harness.suite.explain says what was compared
+        "--capture=no",  # what a test prints is on standard error
         "-q",
         "--event-fd=1",
         *extra,

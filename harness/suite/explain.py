@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import traceback
 from collections.abc import Iterator
+from functools import cache
 from types import FrameType
 
 VALUE_LIMIT = 160  # characters of one value
@@ -32,15 +33,14 @@ def explain(error: BaseException) -> str:
     return ""
 
 
-def _asserts(path: str) -> Iterator[ast.Assert]:
+@cache
+def _asserts(path: str) -> tuple[ast.Assert, ...]:
     try:
         with open(path, encoding="utf-8") as source:  # noqa: PTH123 - a path as the traceback has it
             tree = ast.parse(source.read())
     except (OSError, SyntaxError):
-        return
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Assert):
-            yield node
+        return ()
+    return tuple(node for node in ast.walk(tree) if isinstance(node, ast.Assert))
 
 
 def _values(tree: ast.expr, frame: FrameType) -> Iterator[tuple[str, str]]:
