@@ -26,9 +26,10 @@ from lab.machine import LabError
 from lab.npu import MODEL_VERSION
 from xdnawatch.cli.context import AppContext, JsonFlag, current
 from xdnawatch.cli.lab import open_store
-from xdnawatch.cli.run import exit_code, live, plain_table, print_table
+from xdnawatch.cli.run import exit_code, plain_table, print_table
 from xdnawatch.errors import ExitCode, UsageError
-from xdnawatch.runs import Job, bring_in, perform, runs_folder
+from xdnawatch.runs import Job, bring_in, runs_folder
+from xdnawatch.side_by_side import Ended, Errand, JobsOption, perform_all
 from xdnawatch.suites import Prepared, prepared
 
 
@@ -53,9 +54,10 @@ def nightly(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say what would be done; --write shows what is there.")
     ] = False,
+    jobs: JobsOption = 1,
     as_json: JsonFlag = False,
 ) -> None:
-    r"""Run every cell of the \[nightly] matrix that has no verdict yet, one after the other.
+    r"""Run every cell of the \[nightly] matrix without a verdict, one after the other or --jobs at once.
 
     Killed or stopped, the same command goes on where it was. Exit code 1: a kernel failed tonight; 3: a
     cell could not be judged.
@@ -94,7 +96,7 @@ def nightly(
                 write.write_text(page(app, settings, planned, {}, {}, digests, write.name), "utf-8")
             tell_plan(app, planned, as_json=as_json)
             return
-        done, problems = work_through(app, planned, suites)
+        done, problems = work_through(app, planned, suites, at_once=jobs)
         if write is not None:
             write.write_text(page(app, settings, planned, done, problems, digests, write.name), "utf-8")
     if as_json:
@@ -148,35 +150,41 @@ def shown_cells(
 
 
 def work_through(
-    app: AppContext, planned: Sequence[Planned], suites: Mapping[str, Prepared]
+    app: AppContext, planned: Sequence[Planned], suites: Mapping[str, Prepared], *, at_once: int = 1
 ) -> tuple[dict[Cell, Evidence], dict[Cell, str]]:
     """Run what is due; ``suites`` by their names. A kernel that cannot be had costs its cell alone."""
     done: dict[Cell, Evidence] = {}
     problems: dict[Cell, str] = {}
     due = [entry for entry in planned if entry.action == "run"]
-    for number, entry in enumerate(due, 1):
-        cell = entry.cell
-        app.note(f"[{number}/{len(due)}] {cell.machine}, kernel {cell.kernel}, {cell.suite}: {entry.reason}")
-        found = suites[cell.suite]
-        try:
-            with open_store(app) as store:
-                candidate = None if cell.kernel == RUNNING else stock_kernel(store, cell.kernel)
-        except LabError as error:
-            problems[cell] = str(error)
-            app.note(str(error))
-            continue
-        with live(app) as view:
-            evidence = perform(
-                app,
-                Job(found.machines[cell.machine], candidate, cell.kernel, found.suite, options=found.options),
-                on_record=view.on_record,
-                on_note=view.note,
-            )
-        done[cell] = evidence
-        app.note(f"{evidence.judgement.verdict}: {evidence.judgement.reason}")
-        if evidence.judgement.verdict is RunVerdict.INTERRUPTED:
-            break
+
+    def on_end(number: int, ended: Ended) -> None:
+        cell = due[number].cell
+        if isinstance(ended, LabError):
+            problems[cell] = str(ended)
+            app.note(f"{cell.machine}, kernel {cell.kernel}: {ended}")
+        else:
+            done[cell] = ended
+            judgement = ended.judgement
+            app.note(f"{cell.machine}, kernel {cell.kernel}: {judgement.verdict}: {judgement.reason}")
+
+    perform_all(
+        app, [errand(entry, suites[entry.cell.suite]) for entry in due], at_once=at_once, on_end=on_end
+    )
     return done, problems
+
+
+def errand(entry: Planned, found: Prepared) -> Errand:
+    """The run of one cell."""
+    cell = entry.cell
+    machine = found.machines[cell.machine]
+
+    def job(app: AppContext) -> Job:
+        with open_store(app) as store:
+            candidate = None if cell.kernel == RUNNING else stock_kernel(store, cell.kernel)
+        return Job(machine, candidate, cell.kernel, found.suite, options=found.options)
+
+    name = f"{cell.machine}, kernel {cell.kernel}, {cell.suite}: {entry.reason}"
+    return Errand(name, job, None if machine.simulated else cell.machine)
 
 
 @contextmanager

@@ -17,12 +17,14 @@ from harness.repeats import Repeats, compare_repeats, repeats_page
 from harness.suite_stream import SUITE, ioctl_suite
 from harness.verdict import RunVerdict
 from lab.inventory import resolve
+from lab.machine import LabError
 from lab.npu import MODEL_VERSION
 from xdnawatch.cli.context import AppContext, JsonFlag, current
 from xdnawatch.cli.lab import open_store
-from xdnawatch.cli.run import DEFAULT_MACHINE, live, plain_table, print_table
+from xdnawatch.cli.run import DEFAULT_MACHINE, plain_table, print_table
 from xdnawatch.errors import ExitCode, UsageError
-from xdnawatch.runs import Job, bring_in, perform, runs_folder
+from xdnawatch.runs import Job, bring_in, runs_folder
+from xdnawatch.side_by_side import Ended, Errand, JobsOption, perform_all
 
 
 def register(app: typer.Typer) -> None:
@@ -36,6 +38,7 @@ def repeat(
     machine: Annotated[str, typer.Option("--machine", "-m", help="A virtual machine.")] = DEFAULT_MACHINE,
     times: Annotated[int, typer.Option(min=2, max=1000, help="How many runs to compare.")] = 50,
     write: Annotated[Path | None, typer.Option("--write", help="Write the answer as Markdown.")] = None,
+    jobs: JobsOption = 1,
     as_json: JsonFlag = False,
 ) -> None:
     """Run the whole suite again and again and say which verdicts and which tests did not stay the same.
@@ -52,15 +55,16 @@ def repeat(
         candidate = stock_kernel(store, version)
     suite = ioctl_suite()
     done = earlier(app, target.name, version, suite.digest)[-times:]
-    while len(done) < times:
-        app.note(f"[{len(done) + 1}/{times}] {target.name}, kernel {version}")
-        with live(app) as view:
-            evidence = perform(
-                app, Job(target, candidate, version, suite), on_record=view.on_record, on_note=view.note
-            )
-        if evidence.judgement.verdict is RunVerdict.INTERRUPTED:
-            raise typer.Exit(ExitCode.INTERRUPTED)
-        done.append(evidence)
+
+    def on_end(_number: int, ended: Ended) -> None:
+        if isinstance(ended, LabError):
+            raise ended
+        if ended.judgement.verdict is not RunVerdict.INTERRUPTED:
+            done.append(ended)
+
+    wanted = Errand(f"{target.name}, kernel {version}", lambda _app: Job(target, candidate, version, suite))
+    if not perform_all(app, [wanted] * (times - len(done)), at_once=jobs, on_end=on_end):
+        raise typer.Exit(ExitCode.INTERRUPTED)
     found = compare_repeats(done)
     if write is not None:
         command = f"xdnawatch matrix repeat --kernel {version} -m {target.name} --times {times}"
