@@ -97,7 +97,8 @@ class GuestImage:
 
 
 def guest_image(store: PackageStore) -> GuestImage:
-    """The base image, built when its inputs changed: packages, pytest's version, init, keys, this module."""
+    """The base image, built when its inputs changed: packages, pytest's version, init, keys, the code that
+    builds it."""
     keys = guest_keys(store.cache)
     tree = store.tree("guest", SUITES, ROOTS, exclude=EXCLUDE)
     versions = [f"{name} {importlib.metadata.version(name)}" for name in DISTRIBUTIONS]
@@ -106,7 +107,7 @@ def guest_image(store: PackageStore) -> GuestImage:
         (tree / "packages.json").read_bytes(),
         json.dumps(versions).encode(),
         INIT.read_bytes(),
-        Path(__file__).read_bytes(),
+        *(Path(__file__).with_name(name).read_bytes() for name in ("guest.py", "bytecode.py")),
         keys.host_public.encode(),
         keys.identity.with_suffix(".pub").read_bytes(),
     ):
