@@ -23,6 +23,7 @@ import db.run_tables  # noqa: F401 - these modules register their tables on Base
 from db.base import Base
 
 # PostgreSQL advisory lock key: any fixed number of ours.
+ALONE = "xdnawatch_alone"  # execution option: wait for other writers at the beginning
 ADVISORY_LOCK = 0x7864_6E61
 MIGRATIONS = Path(__file__).parent / "migrations"
 #: The newest revision: files of migrations/versions are named "<revision>_<what>.py", in order.
@@ -66,7 +67,9 @@ class Database:
             event.listen(self.engine, "begin", _sqlite_begin)
 
     def migrate(self) -> None:
-        """Create or upgrade the schema (Alembic, one transaction a revision). Safe to run again."""
+        """Create or upgrade the schema (Alembic, one transaction). Safe to run again, and by two at once: the
+        second waits and finds it done.
+        """
         try:
             if self._revision() == NEWEST:
                 return
@@ -76,7 +79,10 @@ class Database:
 
             config = Config()
             config.set_main_option("script_location", str(MIGRATIONS))
-            with self.engine.begin() as connection:
+            engine = self.engine.execution_options(**{ALONE: True})
+            with engine.begin() as connection:
+                if self.url.get_backend_name() == "postgresql":
+                    connection.execute(text("SELECT pg_advisory_xact_lock(:k)"), {"k": ADVISORY_LOCK + 1})
                 config.attributes["connection"] = connection
                 command.upgrade(config, "head")
         except DBAPIError as error:
@@ -128,7 +134,9 @@ def metadata_of_project() -> Any:
 
 
 def _sqlite_begin(connection: Connection) -> None:
-    connection.exec_driver_sql("BEGIN")
+    # A transaction that first reads cannot wait for another writer's end; one that begins as a writer can.
+    alone = connection.get_execution_options().get(ALONE, False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if alone else "BEGIN")
 
 
 def _sqlite_pragmas(connection: Any, _record: Any) -> None:

@@ -6,6 +6,7 @@ import errno
 import multiprocessing
 import os
 import signal
+import subprocess
 import sys
 from datetime import UTC, datetime, timedelta, timezone
 from multiprocessing.connection import Connection
@@ -163,3 +164,20 @@ def test_text_that_is_no_url_is_one_clear_error() -> None:
 def test_the_journal_mode_is_wal(database: Database) -> None:
     with database.engine.connect() as connection:
         assert connection.execute(text("PRAGMA journal_mode")).scalar() == "wal"
+
+
+def test_a_new_database_can_be_opened_by_several_processes_at_once(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'new.db'}"
+    program = (
+        "import sys; from db.database import Database; sys.stdin.read(1); Database(sys.argv[1]).migrate()"
+    )
+    waiting = [
+        subprocess.Popen([sys.executable, "-c", program, url], stdin=subprocess.PIPE, stderr=subprocess.PIPE)
+        for _ in range(4)
+    ]
+    for process in waiting:
+        assert process.stdin is not None
+        process.stdin.write(b"x")
+        process.stdin.flush()
+    said = [process.communicate(timeout=100)[1].decode() for process in waiting]
+    assert [process.returncode for process in waiting] == [0] * 4, said
