@@ -34,12 +34,18 @@ FORK = multiprocessing.get_context("fork")  # a machine and a suite are handed o
 @dataclass(frozen=True)
 class Errand:
     """One run to make. ``job`` prepares it (downloads, LabError when it cannot be had); ``exclusive``: what
-    no other errand may use meanwhile, a real machine's name, None for a virtual machine, which is made anew.
-    """
+    no other errand may use meanwhile, a real machine's name, None for a virtual machine, which is made anew;
+    ``why``: it is made, said once."""
 
     name: str
     job: Callable[[AppContext], Job]
     exclusive: str | None = None
+    why: str = ""
+
+    @property
+    def announced(self) -> str:
+        """Its name and its reason."""
+        return f"{self.name}: {self.why}" if self.why else self.name
 
 
 Ended = Evidence | LabError
@@ -56,7 +62,7 @@ def perform_all(
     if at_once > 1:
         return _in_processes(app, errands, at_once, on_end)
     for number, errand in enumerate(errands):
-        app.note(f"[{number + 1}/{len(errands)}] {errand.name}")
+        app.note(f"[{number + 1}/{len(errands)}] {errand.announced}")
         ended = _one_after_another(app, errand)
         on_end(number, ended)
         if _interrupted(ended):
@@ -95,7 +101,7 @@ def _in_processes(
                 if number is None:
                     break
                 waiting.remove(number)
-                app.note(f"[{number + 1}/{len(errands)}] {errands[number].name}")
+                app.note(f"[{number + 1}/{len(errands)}] {errands[number].announced}")
                 children.append(_start(app, errands[number], number))
             for ready in wait([child.answer for child in children]):
                 child = next(one for one in children if one.answer is ready)

@@ -183,8 +183,8 @@ def errand(entry: Planned, found: Prepared) -> Errand:
             candidate = None if cell.kernel == RUNNING else stock_kernel(store, cell.kernel)
         return Job(machine, candidate, cell.kernel, found.suite, options=found.options)
 
-    name = f"{cell.machine}, kernel {cell.kernel}, {cell.suite}: {entry.reason}"
-    return Errand(name, job, None if machine.simulated else cell.machine)
+    name = f"{cell.machine}, kernel {cell.kernel}, {cell.suite}"
+    return Errand(name, job, None if machine.simulated else cell.machine, entry.reason)
 
 
 @contextmanager
