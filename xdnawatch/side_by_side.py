@@ -134,7 +134,7 @@ def _work(app: AppContext, errand: Errand, tell: Connection) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     os.setpgid(0, 0)  # a terminal's Ctrl-C comes from the parent, and once
     # A context of its own: neither an open database nor a console that a thread of the parent draws on.
-    own = AppContext(app.settings, quiet=app.quiet)
+    own = AppContext(app.config, app.database_url, app.quiet)
 
     def note(text: str) -> None:
         own.note(f"{errand.name}: {text}")

@@ -54,7 +54,8 @@ PYGMENTS_TRIMMED = ("lexers/", "styles/", "formatters/")
 TRIMMED = (
     "usr/share", "usr/lib/python3.13/test", "usr/lib/python3.13/pydoc_data", "usr/lib/python3.13/_pyrepl",
     "usr/lib/python3.13/ensurepip", "usr/lib/python3.13/idlelib", "usr/lib/python3.13/turtledemo",
-    "usr/lib/python3.13/sitecustomize.py", "usr/lib/python3.13/config-*", "usr/lib/x86_64-linux-gnu/gconv", "usr/lib/x86_64-linux-gnu/libmvec*",
+    "usr/lib/python3.13/config-*", "usr/lib/python3.13/sitecustomize.p*",
+    "usr/lib/x86_64-linux-gnu/gconv", "usr/lib/x86_64-linux-gnu/libmvec*",
     "usr/lib/x86_64-linux-gnu/engines-3", "usr/lib/x86_64-linux-gnu/ossl-modules",
     "usr/lib/x86_64-linux-gnu/libBroken*", "usr/lib/x86_64-linux-gnu/libthread_db*", "usr/lib/systemd",
     "etc/init.d",

@@ -17,7 +17,6 @@ from lab.machine import LabError
 from tests.harness.fakes import FakeMachine, FakeShell, all_pass, candidate, fake_suite
 from xdnawatch.cli.context import AppContext
 from xdnawatch.runs import Job, runs_folder
-from xdnawatch.settings import PathSettings, Settings
 from xdnawatch.side_by_side import Ended, Errand, perform_all
 
 PATIENCE = 60.0  # seconds; reached only by a failure
@@ -25,8 +24,9 @@ PATIENCE = 60.0  # seconds; reached only by a failure
 
 @pytest.fixture
 def app(tmp_path: Path) -> AppContext:
-    paths = PathSettings(data=tmp_path / "data", cache=tmp_path / "cache")
-    return AppContext(Settings(paths=paths), quiet=True)
+    settings = tmp_path / "xdnawatch.toml"
+    settings.write_text('[paths]\ndata = "data"\ncache = "cache"\n')
+    return AppContext(settings, quiet=True)
 
 
 def wait_for(path: Path) -> bool:
