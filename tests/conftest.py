@@ -26,6 +26,10 @@ settings.register_profile("any-machine", deadline=None, suppress_health_check=[H
 settings.load_profile("any-machine")
 
 
+#: Fixtures that take seconds to make: the tests that share one run in one process, so that it is made once.
+SHARED = ("postgres", "archive", "published_once", "platform", "template", "here", "replay")
+
+
 class NetworkUsedError(AssertionError):
     """A test tried to reach beyond this machine."""
 
@@ -127,6 +131,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return 0
 
     items.sort(key=cost)
+    for item in items:
+        names = getattr(item, "fixturenames", ())
+        for shared in SHARED:
+            if shared in names:
+                item.add_marker(pytest.mark.xdist_group(shared))
+                break
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
