@@ -11,6 +11,8 @@ import pytest
 
 from harness.suite_stream import ioctl_suite
 from tests.harness.processes import answer
+from xdnawatch.cli.run import planned_shard
+from xdnawatch.errors import UsageError
 
 
 def collected(tmp_path: Path, shard: tuple[int, int] | None) -> list[str]:
@@ -59,8 +61,14 @@ def test_parts_are_suites_of_their_own() -> None:
 
 
 @pytest.mark.parametrize("text", ["0/3", "4/3", "x", "1/", "1/1000", "-1/3"])
-def test_a_part_that_cannot_be_is_refused(tmp_path: Path, text: str) -> None:
+def test_a_part_that_cannot_be_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="is no part like 2/3"):
+        planned_shard(text)
+
+
+def test_a_refused_part_ends_the_command_before_anything_is_run(tmp_path: Path) -> None:
     (tmp_path / "xdnawatch.toml").write_text('[paths]\ndata = "data"\ncache = "cache"\n')
-    code, _, said = answer(tmp_path, "run", "--machine", "me@nowhere", f"--shard={text}", "--json")
+    code, _, said = answer(tmp_path, "run", "--machine", "me@nowhere", "--shard=4/3", "--json")
     assert code == 2
     assert "is no part like 2/3" in said
+    assert not (tmp_path / "data" / "runs").exists()

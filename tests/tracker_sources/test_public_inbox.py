@@ -329,7 +329,7 @@ def test_the_default_query_names_files_and_words() -> None:
 
 
 # Each costs several seconds; the long count is for a night: XDNAWATCH_TEST_KILLS=20.
-KILLS = int(os.environ.get("XDNAWATCH_TEST_KILLS", "5"))
+KILLS = int(os.environ.get("XDNAWATCH_TEST_KILLS", "3"))
 KILLED = """
 import sys
 from pathlib import Path
