@@ -153,8 +153,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 break
 
 
-def pytest_terminal_summary(terminalreporter: Any) -> None:
+def pytest_terminal_summary(terminalreporter: Any, exitstatus: int) -> None:
     """Say plainly whether this run was whole."""
+    if exitstatus == pytest.ExitCode.INTERRUPTED:
+        terminalreporter.write_line("PARTIAL RUN: it was interrupted", yellow=True)
+        return
     left_out: dict[str, int] = {}
     for report in terminalreporter.stats.get("skipped", []):
         reason = str(report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr)
