@@ -14,7 +14,6 @@ elif ! .venv/bin/xdnawatch bisect fetch --kernel "${kernels[-1]}"; then
   echo "tests: the compiler could not be fetched (see above); tests that build a module will be left out" >&2
 fi
 unset XDNAWATCH_CACHE
-# One process a processor, at most four: each may boot a guest of 1 GiB. Tests are handed out one by one in
-# their order, fast ones first, and those that share an expensive fixture stay in one process (conftest.py).
-# `setup/tests.sh -n 0` runs them all in one.
-exec .venv/bin/pytest -n logical --maxprocesses 4 --dist loadgroup --no-loadscope-reorder "$@"
+# `setup/tests.sh -n logical` runs one process a processor. Tests are then handed out one by one in their order,
+# fast ones first, and those that share an expensive fixture stay in one process (tests/conftest.py).
+exec .venv/bin/pytest -n 0 --maxprocesses 4 --dist loadgroup --no-loadscope-reorder "$@"
