@@ -95,10 +95,10 @@ class Head:
     @once
     def parents(self) -> tuple[str, ...]:
         """Every id this mail answers, nearest first."""
-        chain = list(reversed(self.references))
-        if self.in_reply_to is not None:
-            chain = [self.in_reply_to, *(entry for entry in chain if entry != self.in_reply_to)]
-        return tuple(chain)
+        chain, nearest = self.references[::-1], self.in_reply_to
+        if nearest is None or chain[:1] == (nearest,):
+            return chain
+        return (nearest, *(entry for entry in chain if entry != nearest))
 
     @once
     def list_id(self) -> str | None:

@@ -39,7 +39,7 @@ _LIKE_ASCII = re.compile(
     r"(?:utf-?8|(?:us-)?ascii|iso-8859-\d{1,2}|windows-125\d|gb2312|gbk|gb18030|big5|koi8-[ru])$",
     re.IGNORECASE,
 )
-# Files whose names git wrote in quotes, with some letters as numbers.
+# Files whose names git wrote in quotes, some letters as "\\" and a number.
 _QUOTED = ('\n--- "', '\n+++ "')
 _QUOTED_BYTES = tuple(mark.encode() for mark in _QUOTED)
 # An indented title of a pull request's shortlog, or its diffstat.
@@ -80,7 +80,7 @@ class Sieve:
         self._fetch = fetch
         self._passed = PassedOver(memory)
         self._texts = profile.needles
-        self._bytes = (*(needle.encode() for needle in profile.needles), *_QUOTED_BYTES)
+        self._bytes = tuple(needle.encode() for needle in profile.needles)
         self._plain = all(needle.isascii() for needle in profile.needles)
 
     @property
@@ -137,10 +137,14 @@ class Sieve:
         return not self._hinted_bytes(text.lower())
 
     def _hinted(self, lowered: str) -> bool:
-        return any(needle in lowered for needle in self._texts) or any(mark in lowered for mark in _QUOTED)
+        return any(needle in lowered for needle in self._texts) or (
+            "\\" in lowered and any(mark in lowered for mark in _QUOTED)
+        )
 
     def _hinted_bytes(self, lowered: bytes) -> bool:
-        return any(map(lowered.__contains__, self._bytes))
+        return any(map(lowered.__contains__, self._bytes)) or (
+            b"\\" in lowered and any(map(lowered.__contains__, _QUOTED_BYTES))
+        )
 
     def _answers_kept(self, head: Head) -> bool:
         if head.message_id in self._wanted:
