@@ -21,7 +21,7 @@ from pathlib import Path
 import b4
 
 from tracker.mail.mbox import MboxReader
-from tracker.mail.message import parse_mail
+from tracker.mail.message import Mail, parse_mail
 from tracker.sample import load_facts, write_mails
 
 
@@ -46,15 +46,20 @@ def best_rate(work: Callable[[bytes], object], raws: Iterable[bytes], rounds: in
 
 
 def ours(raw: bytes) -> object:
-    """Headers, body, kind, in-body author, trailers, diff text."""
-    mail = parse_mail(raw)
-    return mail.kind, mail.trailers, mail.text.author
+    """Headers, body, kind, in-body author, trailers, diff text: all that is otherwise read on first use."""
+    return _every_value(parse_mail(raw))
 
 
 def ours_with_diff(raw: bytes) -> object:
     """The same, and the diff with its fingerprints."""
     mail = parse_mail(raw)
-    return mail.kind, mail.trailers, mail.text.author, mail.diff.diff_hash, mail.diff.patch_id
+    return _every_value(mail), mail.diff.diff_hash, mail.diff.patch_id
+
+
+def _every_value(mail: Mail) -> object:
+    head = mail.head
+    heads = (head.message_id, head.subject, head.author, head.date, head.parents, head.list_id)
+    return heads, mail.kind, mail.trailers, mail.text.author
 
 
 def theirs(raw: bytes) -> object:
