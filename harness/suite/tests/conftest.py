@@ -291,9 +291,13 @@ def shared(
 
 
 @pytest.fixture(scope=shared)
-def device(node: str, request: pytest.FixtureRequest) -> Iterator[Device]:
-    """One client for all tests that do not need their own; it gets its heap with ``heap``."""
+def device(node: str, request: pytest.FixtureRequest, witness: Witness) -> Iterator[Device]:
+    """One client for all tests that do not need their own; it gets its heap with ``heap``.
+
+    Before 6.19 a client that is open keeps the device awake: that reference is no test's.
+    """
     opened = Device(node)
+    witness.accept()
     yield opened
     if not request.config.stash.get(LOST, False):
         opened.close()
