@@ -6,8 +6,9 @@ ARCHIVE is a public-inbox v2 archive (a bare repository or a folder of epochs); 
 synthesised, of which one in 400 is the driver's. Two drivers are followed: one of which the archive has few
 mails, and one that owns every file, so that the whole list is kept and worked through. Each sync is the
 program itself, in a process of its own; its peak memory is the largest of it and of the git processes it
-starts. Exit code 1 when a sync needs more than 300 MiB, or when the second one of an unchanged source costs
-more than 2 s of processor time beyond the program's own start.
+starts. Exit code 1 when a sync needs more than 300 MiB, when the driver's few mails are not picked out within
+10 s by the clock (on two cores that are free: git unpacks on one, the sieve works on the other), or when the
+second sync of an unchanged source costs more than 2 s of processor time, its start included.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 MOST_MEMORY = 300.0  # MiB
-MOST_SECOND = 2.0  # seconds
+MOST_PICKED = 10.0  # seconds by the clock
+MOST_SECOND = 2.0  # seconds of processor time
 DRIVERS = {
     "few mails": ("drivers/accel/amdxdna", "amdxdna"),
     "whole list": ("drivers", "patch"),
@@ -122,8 +124,8 @@ def main() -> int:
                 text = f"{cost.wall:7.1f} s {cost.processor:7.1f} s of processor time {cost.peak:6.0f} MiB"
                 print(f"{name:12}{order:8}{text}", flush=True)
                 bad += cost.peak > MOST_MEMORY
-            if name == "few mails":
-                bad += second.processor - start.processor > MOST_SECOND
+            bad += second.processor > MOST_SECOND
+            bad += name == "few mails" and first.wall > MOST_PICKED
     print("every limit holds" if not bad else f"{bad} limits do not hold")
     return 1 if bad else 0
 
