@@ -26,7 +26,8 @@ from tracker.calendar import parse_tag
 from tracker.known_kernels import Contents, Known, contents
 from tracker.mail.body import split_patch
 from tracker.stable import StableAnswer, stable
-from tracker.touches import touches
+from tracker.taken_back import taken_back
+from tracker.touches import Touches, touches
 from tracker.where import Carrier, Reach, Shipped, answer, listed_updates, reach_of, shipped_kernels
 
 Row = dict[str, Any]
@@ -226,12 +227,22 @@ def _touched(connection: Connection, found: Iterable[ChangeAnswer], ids: dict[st
     of_commit = {
         sha: told for sha, told in connection.execute(select(Commit.sha, Commit.touches)) if told is not None
     }
+    lines = [one.line for one in found]
+    undone = {line.notes["reverted"]["commit"]: line for line in lines if "reverted" in line.notes}
     made = []
-    for line in (one.line for one in found):
+    for line in lines:
         told = of_commit.get(line.commit or "")
         source = f"commit {(line.commit or '')[:12]}"
         if told is None:
             source, told = _of_mail(connection, ids[line.slug])
+        elif (original := undone.get(line.commit or "")) is not None and original.commit in of_commit:
+            told = taken_back(
+                Touches.of_json(told["uapi"], told["named"]),
+                Touches.of_json(of_commit[original.commit]["uapi"], []),
+                commit=original.commit,
+                brought_in=original.window,
+                undone_in=line.window,
+            ).to_json()
         if told is not None:
             made.append(
                 {

@@ -46,14 +46,15 @@ class Kernel:
         branch: str = "master",
         file: str = FILE,
         start: str | None = None,
+        content: str | None = None,
     ) -> str:
-        """One commit on a branch (begun at ``start`` when it is new); its id."""
+        """One commit on a branch (begun at ``start`` when it is new) of a file; its id."""
         self.day += 1
         when = int((START + timedelta(days=self.day)).timestamp())
         message = f"accel/amdxdna: {title}\n\n{body}".encode()
         fresh = self.git("branch", "--list", branch) == ""
         origin = start if fresh else f"refs/heads/{branch}"
-        text = f"int line_{self.day};\n".encode()
+        text = (content or f"int line_{self.day};\n").encode()
         stream = b"commit refs/heads/%s\nauthor Ada <ada@example.org> %d +0000\n" % (branch.encode(), when)
         stream += b"committer Ada <ada@example.org> %d +0000\n" % when
         stream += b"data %d\n%s\n" % (len(message), message)
