@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from pathlib import Path
 
 import pytest
 
+from db.database import Database
+from tracker.sample import write_sample
+from tracker.settings import DriverProfile, SourceSettings, TreeSettings
+from tracker.sync import sync
+
 DRIVER_FILE = "drivers/accel/amdxdna/aie2_ctx.c"
 NOON = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)
+SYNCED = datetime(2026, 11, 23, tzinfo=UTC)
 ENVELOPE = b"From mboxrd@z Thu Jan  1 00:00:00 1970\n"
 
 MailMaker = Callable[..., bytes]
@@ -49,6 +56,34 @@ def _mail(
         lines.append("References: " + "\n ".join(f"<{entry}>" for entry in chain))
     text = body + (f"---\n 1 file changed\n\n{diff}-- \n2.34.1\n" if diff else "")
     return ("\n".join(lines) + "\n\n" + text).encode()
+
+
+@pytest.fixture(scope="session")
+def sample(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[SourceSettings], list[TreeSettings]]:
+    """The sources and trees of the generated sample."""
+    return write_sample(tmp_path_factory.mktemp("sample"))
+
+
+@pytest.fixture(scope="session")
+def template(
+    tmp_path_factory: pytest.TempPathFactory, sample: tuple[list[SourceSettings], list[TreeSettings]]
+) -> Path:
+    """A database into which the sample was synced once, to be copied."""
+    folder = tmp_path_factory.mktemp("template")
+    made = Database(f"sqlite:///{folder / 'template.db'}")
+    made.migrate()
+    sync(made, *sample, DriverProfile(), clones=folder, now=SYNCED)
+    made.close()
+    return folder / "template.db"
+
+
+@pytest.fixture
+def synced(template: Path, tmp_path: Path) -> Iterator[Database]:
+    """A database of this test with the sample in it, of the day ``SYNCED``."""
+    shutil.copy(template, tmp_path / "synced.db")
+    opened = Database(f"sqlite:///{tmp_path / 'synced.db'}")
+    yield opened
+    opened.close()
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -23,38 +23,12 @@ from db.git_tables import Tree
 from db.mail_tables import Change, Message, Source
 from tracker import derivation
 from tracker.derivation import FACTS, fingerprint
-from tracker.sample import write_sample
 from tracker.settings import DriverProfile, SourceSettings, TreeSettings
 from tracker.sync import SyncReport, derive, sync
 
 NOW = datetime(2026, 11, 23, 8, tzinfo=UTC)
 PROFILE = DriverProfile()
 Sample = tuple[list[SourceSettings], list[TreeSettings]]
-
-
-@pytest.fixture(scope="module")
-def sample(tmp_path_factory: pytest.TempPathFactory) -> Sample:
-    return write_sample(tmp_path_factory.mktemp("sample"))
-
-
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory, sample: Sample) -> Path:
-    """A database into which the sample was synced once, to be copied."""
-    folder = tmp_path_factory.mktemp("template")
-    made = Database(f"sqlite:///{folder / 'template.db'}")
-    made.migrate()
-    assert not sync(made, *sample, PROFILE, clones=folder, now=NOW).derived.unchanged
-    made.close()
-    return folder / "template.db"
-
-
-@pytest.fixture
-def synced(template: Path, tmp_path: Path) -> Iterator[Database]:
-    """A database of this test with the sample in it."""
-    shutil.copy(template, tmp_path / "synced.db")
-    opened = Database(f"sqlite:///{tmp_path / 'synced.db'}")
-    yield opened
-    opened.close()
 
 
 @pytest.fixture

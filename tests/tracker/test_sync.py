@@ -5,12 +5,11 @@ from __future__ import annotations
 import gzip
 import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from db.mail_tables import Change, Message, Patch, Series, Source
 from tracker import answers, ingest_mail
 from tracker.errors import NoSuchChangeError
 from tracker.mail.relevance import Sieve
-from tracker.sample import load_facts, write_mails, write_sample
+from tracker.sample import load_facts, write_mails
 from tracker.settings import DriverProfile, SourceSettings, TreeSettings
 from tracker.sync import SyncReport, derive, sync
 
@@ -65,33 +64,6 @@ def content(database: Database) -> dict[str, Any]:
             "landings": rows(Landing.tag, Landing.window),
             "commits": rows(Commit.sha, Commit.title),
         }  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def sample(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[SourceSettings], list[TreeSettings]]:
-    return write_sample(tmp_path_factory.mktemp("sample"))
-
-
-@pytest.fixture(scope="module")
-def template(
-    tmp_path_factory: pytest.TempPathFactory, sample: tuple[list[SourceSettings], list[TreeSettings]]
-) -> Path:
-    """A database into which the sample was synced once, to be copied."""
-    folder = tmp_path_factory.mktemp("template")
-    made = Database(f"sqlite:///{folder / 'template.db'}")
-    made.migrate()
-    run(made, folder, *sample)
-    made.close()
-    return folder / "template.db"
-
-
-@pytest.fixture
-def synced(template: Path, tmp_path: Path) -> Iterator[Database]:
-    """A database of this test with the sample in it."""
-    shutil.copy(template, tmp_path / "synced.db")
-    opened = Database(f"sqlite:///{tmp_path / 'synced.db'}")
-    yield opened
-    opened.close()
 
 
 def test_the_sample_gives_every_fact_its_window(synced: Database) -> None:
