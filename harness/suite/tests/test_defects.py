@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import os
+from pathlib import Path
 
 import pytest
 
@@ -29,6 +30,7 @@ ANY_TIME = (
     ("hang_unseen", "a command that hangs is not noticed while another client computes"),
     ("qos_overflow", "an impossible wish for quality of service is granted when it overflows"),
     ("heap_second_map", "after a second mapping of the heap buffers lie where nothing is mapped"),
+    ("opener_memory", "whoever is given an open node works on the memory of the process that opened it"),
 )
 AIE4 = (
     ("aie4_heap_warning", "asking an AIE4 for a device heap raises a kernel warning each time"),
@@ -36,6 +38,8 @@ AIE4 = (
     ("stale_doorbell", "a doorbell stays mapped after its context is gone, and rings for the next owner"),
     ("wait_locks_device", "a WAIT_CMD beside a DESTROY_HWCTX locks the device for everybody"),
 )
+SHARED_ADDRESSES = {"opener_memory"}  # shows itself where the device uses the process's addresses only
+FORCE_IOVA = Path("/sys/module/amdxdna/parameters/force_iova")  # since 7.1
 # What a reproducer asks of the driver beside its defect: without it there is nothing to show.
 NEEDS = {
     "debug_buffer_orphan": "debug-buffer",
@@ -46,6 +50,8 @@ USE_AFTER_FREE = "a named heap buffer outlives its client: use after free (root)
 LOCKED = "growing the heap while allocating from it locks the device for ever"
 FORGOTTEN = "closing the buffer of a compute unit makes the device unusable for everybody"
 AWAKE = "a machine with an AIE4 cannot go to sleep"
+ABSENT = "a query whose answer goes to a page that is not there keeps the device from everybody"
+DROPPED = "dropping the pages of a mapped dma-buf and touching one again is a kernel BUG"
 SUSPECT, CRASH, LAST = pytest.mark.suspect, pytest.mark.crash, pytest.mark.last
 QUEUE, PM, ROOT = pytest.mark.host_queue, pytest.mark.pm, pytest.mark.root
 ROWS = [
@@ -54,6 +60,8 @@ ROWS = [
     pytest.param("aie4_no_sleep", marks=[SUSPECT(AWAKE), QUEUE, PM, ROOT], id="aie4_no_sleep"),
     pytest.param("flink_after_close", marks=[SUSPECT(USE_AFTER_FREE), CRASH, ROOT], id="flink_after_close"),
     pytest.param("unit_forgotten", marks=[SUSPECT(FORGOTTEN), CRASH, LAST], id="unit_forgotten"),
+    pytest.param("answer_not_there", marks=[SUSPECT(ABSENT), ROOT], id="answer_not_there"),
+    pytest.param("dma_buf_dropped_page", marks=[SUSPECT(DROPPED), CRASH, LAST], id="dma_buf_dropped_page"),
     pytest.param("heap_growth_deadlock", marks=[SUSPECT(LOCKED), CRASH, LAST], id="heap_growth_deadlock"),
 ]
 
@@ -66,6 +74,8 @@ def test_defect(request: pytest.FixtureRequest, name: str, node: str, expect: Ex
     """A reproducer finds nothing to complain of."""
     if name in NEEDS and expect(NEEDS[name]) != "ok":
         pytest.skip(f"this kernel lacks what the reproducer uses: {NEEDS[name]}")
+    if name in SHARED_ADDRESSES and FORCE_IOVA.exists() and FORCE_IOVA.read_text("ascii").strip() == "Y":
+        pytest.skip("the device has addresses of its own: amdxdna.force_iova")
     module = importlib.import_module(f"harness.suite.reproducers.{name}")
     found = answer_of(lambda: module.show(node), TIME)
     record("found", found)
