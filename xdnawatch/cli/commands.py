@@ -52,7 +52,7 @@ PROGRAM: Table = {
     "run": Late("Boot a kernel on a machine, prove that it is that kernel, run the ioctl suite, judge it.", "run"),
     "runs": Late("The runs that were made.", commands=RUNS),
     "infer": Late("Run what people run on the NPU, compare what it says with the driver, and measure it.", "infer"),
-    "nightly": Late("Run every cell of the [nightly] matrix that has no verdict yet, one after the other.", "nightly"),
+    "nightly": Late("Run every cell of the [nightly] matrix without a verdict, one after the other or --jobs at once.", "nightly"),
     "matrix": Late(
         "Cells that try the harness itself: faults, broken environments, and one cell often.", commands=MATRIX
     ),
