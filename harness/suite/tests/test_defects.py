@@ -30,6 +30,8 @@ ANY_TIME = (
     ("hang_unseen", "a command that hangs is not noticed while another client computes"),
     ("qos_overflow", "an impossible wish for quality of service is granted when it overflows"),
     ("heap_second_map", "after a second mapping of the heap buffers lie where nothing is mapped"),
+    ("heap_growth_refused", "a heap that the firmware cannot use grows, and then nothing can be made of it"),
+    ("late_answer", "one late answer of the firmware, and nobody is served as long as anybody asks"),
     ("opener_memory", "whoever is given an open node works on the memory of the process that opened it"),
 )
 AIE4 = (
@@ -43,6 +45,7 @@ FORCE_IOVA = Path("/sys/module/amdxdna/parameters/force_iova")  # since 7.1
 # What a reproducer asks of the driver beside its defect: without it there is nothing to show.
 NEEDS = {
     "debug_buffer_orphan": "debug-buffer",
+    "debug_buffer_sleep": "debug-buffer",
     "unit_forgotten": "resource-info",
     "context_leak": "resource-info",
 }
@@ -51,6 +54,7 @@ LOCKED = "growing the heap while allocating from it locks the device for ever"
 FORGOTTEN = "closing the buffer of a compute unit makes the device unusable for everybody"
 AWAKE = "a machine with an AIE4 cannot go to sleep"
 ABSENT = "a query whose answer goes to a page that is not there keeps the device from everybody"
+SLEPT = "a context's debug buffer is forgotten when the device sleeps"
 DROPPED = "dropping the pages of a mapped dma-buf and touching one again is a kernel BUG"
 SUSPECT, CRASH, LAST = pytest.mark.suspect, pytest.mark.crash, pytest.mark.last
 QUEUE, PM, ROOT = pytest.mark.host_queue, pytest.mark.pm, pytest.mark.root
@@ -60,6 +64,7 @@ ROWS = [
     pytest.param("aie4_no_sleep", marks=[SUSPECT(AWAKE), QUEUE, PM, ROOT], id="aie4_no_sleep"),
     pytest.param("flink_after_close", marks=[SUSPECT(USE_AFTER_FREE), CRASH, ROOT], id="flink_after_close"),
     pytest.param("unit_forgotten", marks=[SUSPECT(FORGOTTEN), CRASH, LAST], id="unit_forgotten"),
+    pytest.param("debug_buffer_sleep", marks=[SUSPECT(SLEPT), PM, ROOT], id="debug_buffer_sleep"),
     pytest.param("answer_not_there", marks=[SUSPECT(ABSENT), ROOT], id="answer_not_there"),
     pytest.param("dma_buf_dropped_page", marks=[SUSPECT(DROPPED), CRASH, LAST], id="dma_buf_dropped_page"),
     pytest.param("heap_growth_deadlock", marks=[SUSPECT(LOCKED), CRASH, LAST], id="heap_growth_deadlock"),
