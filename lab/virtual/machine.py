@@ -165,6 +165,9 @@ def command_line(iommu: IommuMode, nonce: str, append: str, modules: Sequence[st
         "console=ttyS0",
         "loglevel=7",
         "panic=-1",
+        # On a busy host the kernel's own look at its timer sees no tick in time, and it panics
+        # ("timer doesn't work through Interrupt-remapped IO-APIC", arch/x86/kernel/apic/io_apic.c).
+        "no_timer_check",
         *iommu.command_line,
         f"xdnawatch.nonce={nonce}",
         f"xdnawatch.modules={','.join(modules)}" if modules else "",

@@ -81,7 +81,9 @@ def test_a_watchdog_is_on_both_command_lines_and_absent_without(name: str) -> No
 
 def test_the_command_line_carries_the_nonce_and_ends_panics() -> None:
     line = command_line(iommu_mode((7, 3)), "abc", "debug")
-    assert {"xdnawatch.nonce=abc", "panic=-1", "console=ttyS0", "debug"} <= set(line.split())
+    assert {"xdnawatch.nonce=abc", "panic=-1", "no_timer_check", "console=ttyS0", "debug"} <= set(
+        line.split()
+    )
 
 
 def test_faults_become_arguments_and_nothing_else() -> None:
