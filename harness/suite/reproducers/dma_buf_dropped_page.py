@@ -75,7 +75,7 @@ def show(node: str) -> str:
         finally:
             os._exit(0)
     until = time.monotonic() + 10.0
-    ended = 0
+    ended = status = 0
     while not ended and time.monotonic() < until:
         time.sleep(0.2)
         ended, status = os.waitpid(child, os.WNOHANG)

@@ -65,7 +65,7 @@ def pasid(fd: int, process: int) -> int:
     room = ctypes.create_string_buffer(96 * 64)
     count = call(fd, 0x4A, "4IQ", 0, 96, 64, 0, ctypes.addressof(room))[2]
     entries = [struct.unpack_from("<16xq68xI", room, 96 * number) for number in range(count)]
-    return [space for owner, space in entries if owner == process][-1]
+    return int([space for owner, space in entries if owner == process][-1])
 
 
 def of_another(fd: int, opener: int) -> dict[str, int]:
