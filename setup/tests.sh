@@ -14,6 +14,6 @@ elif ! .venv/bin/xdnawatch bisect fetch --kernel "${kernels[-1]}"; then
   echo "tests: the compiler could not be fetched (see above); tests that build a module will be left out" >&2
 fi
 unset XDNAWATCH_CACHE
-# `setup/tests.sh -n logical` runs one process a processor. Tests are then handed out one by one in their order,
-# fast ones first, and those that share an expensive fixture stay in one process (tests/conftest.py).
-exec .venv/bin/pytest -n 0 --maxprocesses 4 --dist loadgroup --no-loadscope-reorder "$@"
+# One process a processor. Tests are handed out one by one in their order, fast ones first, and those that share
+# an expensive fixture stay in one process (tests/conftest.py). `setup/tests.sh -n 0` runs all in one.
+exec .venv/bin/pytest -n logical --maxprocesses 4 --dist loadgroup --no-loadscope-reorder "$@"
