@@ -15,16 +15,25 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-#: Short: a socket's path is limited to about 100 bytes.
 PREFIX = "xdnw-"
+#: The longest name of a socket in such a folder: ssh makes it under another name first (ssh_config(5),
+#: ControlPath), QEMU's are shorter.
+SOCKET = len("/xdnw-12345678/m.1234567890123456")
+SOCKET_PATH = 107  # bytes (unix(7), sun_path)
+SHORT = Path("/tmp")  # noqa: S108 - only folders of our own are made there
 #: Seconds before an unlocked folder counts as left behind: its maker may be about to lock it.
 YOUNG = 60.0
 
 
 @contextmanager
 def work_folder(parent: Path | None = None) -> Iterator[Path]:
-    """A private folder below ``parent`` (default: the system's temporary folder), removed at the end."""
+    """A private folder below ``parent``, removed at the end.
+
+    Default: the system's temporary folder, or /tmp where that one's path is too long for sockets in it.
+    """
     place = parent if parent is not None else Path(tempfile.gettempdir())
+    if parent is None and len(os.fsencode(place)) + SOCKET > SOCKET_PATH:
+        place = SHORT
     sweep(place)
     folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=place))
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

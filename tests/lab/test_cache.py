@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -102,3 +104,15 @@ def test_only_folders_of_dead_processes_are_swept(tmp_path: Path) -> None:
         sweep(tmp_path)
         assert sorted(p.name for p in tmp_path.iterdir()) == sorted([mine.name, "xdnw-young", "other"])
     assert not mine.exists()
+
+
+def test_sockets_have_room_also_where_the_temporary_folder_lies_deep(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deep = tmp_path / ("deep" * 25)
+    deep.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(deep))
+    with work_folder() as folder, socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(folder / "m.1234567890123456"))  # as ssh does before it listens at "m"
+        assert not folder.is_relative_to(deep)
+    assert not folder.exists()

@@ -6,9 +6,11 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,6 +35,13 @@ def newest(lab_cache: Path) -> Candidate:
     if not kernels:
         pytest.skip(f"no kernel to boot: none is unpacked in {lab_cache} (`xdnawatch lab fetch`)")
     return kernels[-1]
+
+
+@pytest.fixture
+def short_folder() -> Iterator[Path]:
+    """Sockets have room below it, which pytest's folders do not leave."""
+    with tempfile.TemporaryDirectory(prefix="xw-") as folder:
+        yield Path(folder)
 
 
 def processes(mark: Path) -> list[int]:
@@ -166,11 +175,10 @@ def test_qemu_killed_while_booting_is_an_early_exit(
 
 @pytest.mark.parametrize("moment", ["booting", "booted"])
 def test_kill_9_of_the_user_leaves_no_process_and_no_big_file(
-    store: PackageStore, newest: Candidate, tmp_path: Path, moment: str
+    store: PackageStore, newest: Candidate, tmp_path: Path, short_folder: Path, moment: str
 ) -> None:
     folder = tmp_path / "boot"
-    temporary = tmp_path / "tmp"
-    temporary.mkdir()
+    temporary = short_folder
     code = textwrap.dedent(
         """
         import sys, time
