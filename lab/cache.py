@@ -5,12 +5,13 @@ Everything below the cache can be made again. A file or folder that exists under
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from lab.machine import LabError
 
 #: Longest wait for another process that fills the same part of the cache, seconds.
 LOCK_TIMEOUT = 1800.0
+#: Seconds since the last use of what other inputs made.
+KEPT_UNUSED = 3 * 86400.0
 
 
 @contextmanager
@@ -90,3 +93,14 @@ def build_folder(cache: Path, target: Path, fill: Callable[[Path], None]) -> Pat
             shutil.rmtree(temporary, ignore_errors=True)
             raise
     return target
+
+
+def remove_unused(paths: Iterable[Path], *, but: Path) -> None:
+    """Of what is made anew when its inputs change: the versions besides ``but`` that nobody used for a while.
+
+    Whoever uses one sets its time (os.utime).
+    """
+    for path in paths:
+        with contextlib.suppress(FileNotFoundError):  # another process was faster
+            if path != but and time.time() - path.stat().st_mtime > KEPT_UNUSED:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()

@@ -9,18 +9,15 @@ import contextlib
 import hashlib
 import os
 import subprocess
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
-from lab.cache import build_folder
+from lab.cache import build_folder, remove_unused
 from lab.machine import LabError
 from lab.virtual.kernels import loader_command
-from lab.workfolder import work_folder
 
 PYTHON = "python3.13"
 COMPILE_TIMEOUT = 120.0  # seconds
-KEPT = 3 * 86400.0  # seconds since the last use of one set of files
 
 
 def compile_folders(tree: Path, folders: Sequence[Path], strip: Path) -> None:
@@ -59,30 +56,16 @@ def bytecode(cache: Path, tree: Path, files: Mapping[str, bytes]) -> dict[str, b
     place = cache / "bytecode" / digest.hexdigest()[:16]
 
     def fill(folder: Path) -> None:
-        with work_folder() as work:
-            for name, data in sources.items():
-                if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
-                    raise LabError(f"{name!r} is no place below a folder")
-                target = work / name
-                target.parent.mkdir(parents=True, exist_ok=True)
-                target.write_bytes(data)
-            with contextlib.suppress(LabError):  # of a file with a mistake; the others are compiled
-                compile_folders(tree, [work], work)
-            for made in work.rglob("*.pyc"):
-                target = folder / made.relative_to(work)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                target.write_bytes(made.read_bytes())
-        _remove_unused(place.parent)
+        for name, data in sources.items():
+            if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+                raise LabError(f"{name!r} is no place below a folder")
+            target = folder / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(data)
+        with contextlib.suppress(LabError):  # of a file with a mistake; the others are compiled
+            compile_folders(tree, [folder], folder)
+        remove_unused(place.parent.glob("[!.]*"), but=place)
 
     build_folder(cache, place, fill)
     os.utime(place)
     return {made.relative_to(place).as_posix(): made.read_bytes() for made in place.rglob("*.pyc")}
-
-
-def _remove_unused(folder: Path) -> None:
-    """Sets of files that nobody asked for in a while."""
-    for old in folder.iterdir():
-        if not old.name.startswith(".") and time.time() - old.stat().st_mtime > KEPT:
-            for made in sorted(old.rglob("*"), reverse=True):
-                made.rmdir() if made.is_dir() else made.unlink()
-            old.rmdir()

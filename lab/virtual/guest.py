@@ -15,12 +15,11 @@ import os
 import re
 import shutil
 import subprocess
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from lab.cache import build_folder, locked, write_atomically
+from lab.cache import build_folder, locked, remove_unused, write_atomically
 from lab.machine import LabError
 from lab.packages.store import PackageStore
 from lab.virtual.bytecode import PYTHON, compile_folders
@@ -65,7 +64,6 @@ FIRMWARE_FOLDERS = ("1502_00", "17f0_10", "17f0_11", "17f0_20")
 #: The virtual firmware processor does not look at the content; 7.0 and later ask for npu_7.sbin first.
 FIRMWARE_NAMES = ("npu.sbin", "npu_7.sbin")
 USER, OUTSIDER, RENDER = 1000, 1001, 105
-IMAGE_KEPT = 3 * 86400.0  # seconds since an image's last use
 KEYGEN_TIMEOUT = 30.0
 LISTING_TIMEOUT = 30.0
 #: What our init writes to the kernel log first.
@@ -119,16 +117,9 @@ def guest_image(store: PackageStore) -> GuestImage:
         with locked(store.cache, "guest-base"):
             if not image.is_file():
                 _build(tree, keys, image)
-                _remove_old_images(image)
+                remove_unused(image.parent.glob("base-*"), but=image)
     os.utime(image)
     return GuestImage(image, digest, keys, tree)
-
-
-def _remove_old_images(image: Path) -> None:
-    """Images of other inputs that nobody used for a while."""
-    for other in image.parent.glob("base-*"):
-        if other != image and time.time() - other.stat().st_mtime > IMAGE_KEPT:
-            other.unlink()
 
 
 def guest_keys(cache: Path) -> GuestKeys:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.cache import build_folder, locked, write_atomically
+from lab.cache import KEPT_UNUSED, build_folder, locked, remove_unused, write_atomically
 from lab.machine import LabError
 from lab.workfolder import sweep, work_folder
 
@@ -116,3 +116,17 @@ def test_sockets_have_room_also_where_the_temporary_folder_lies_deep(
         listener.bind(str(folder / "m.1234567890123456"))  # as ssh does before it listens at "m"
         assert not folder.is_relative_to(deep)
     assert not folder.exists()
+
+
+def test_what_other_inputs_made_goes_when_nobody_used_it_for_days(tmp_path: Path) -> None:
+    for name in ("old", "young", "mine"):
+        (tmp_path / f"{name}-folder" / "inner").mkdir(parents=True)
+        (tmp_path / f"{name}-folder" / "inner" / "file").write_text("x")
+        (tmp_path / f"{name}-file").write_text("x")
+    long_ago = time.time() - KEPT_UNUSED - 60
+    for name in ("old-folder", "old-file", "mine-folder"):
+        os.utime(tmp_path / name, (long_ago, long_ago))
+    remove_unused([*tmp_path.iterdir(), tmp_path / "gone"], but=tmp_path / "mine-folder")
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "young-folder", "young-file", "mine-folder", "mine-file",
+    }  # fmt: skip
