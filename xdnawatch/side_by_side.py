@@ -21,7 +21,6 @@ import typer
 
 from harness.errors import JournalError
 from harness.evidence import Evidence, read_evidence
-from harness.journal import AnyRecord
 from harness.verdict import RunVerdict
 from lab.machine import LabError
 from xdnawatch.cli.context import AppContext
@@ -84,7 +83,6 @@ class _Child:
     number: int
     process: ForkProcess
     answer: Connection
-    exclusive: str | None
 
 
 def _in_processes(
@@ -116,7 +114,7 @@ def _in_processes(
 
 def _next_free(errands: Sequence[Errand], waiting: Sequence[int], children: Sequence[_Child]) -> int | None:
     """The first errand that waits for no machine in use."""
-    used = {child.exclusive for child in children} - {None}
+    used = {errands[child.number].exclusive for child in children} - {None}
     return next((number for number in waiting if errands[number].exclusive not in used), None)
 
 
@@ -125,7 +123,7 @@ def _start(app: AppContext, errand: Errand, number: int) -> _Child:
     process = FORK.Process(target=_work, args=(app, errand, tell), name=errand.name)
     process.start()
     tell.close()  # the child's end: when it dies, ours says so
-    return _Child(number, process, answer, errand.exclusive)
+    return _Child(number, process, answer)
 
 
 def _work(app: AppContext, errand: Errand, tell: Connection) -> None:
@@ -139,11 +137,8 @@ def _work(app: AppContext, errand: Errand, tell: Connection) -> None:
     def note(text: str) -> None:
         own.note(f"{errand.name}: {text}")
 
-    def ignore(_record: AnyRecord) -> None:
-        pass
-
     try:
-        evidence = perform(own, errand.job(own), on_record=ignore, on_note=note)
+        evidence = perform(own, errand.job(own), on_note=note)
     except LabError as error:
         tell.send((None, str(error)))
     except KeyboardInterrupt:  # before the run had begun
