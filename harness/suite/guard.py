@@ -11,13 +11,14 @@ import contextlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 from harness.suite import uapi
 from harness.suite.device import Device, error_name
+from harness.suite.gauge import Gauge
 
 VENDOR = 0x1022
-READ_LIMIT = 16384  # bytes of one small file
 # (device, revision) -> generation, devices.json of the facts; None: any revision
 GENERATIONS: dict[tuple[int, int], str] = {
     (0x1502, 0x00): "npu1",
@@ -156,7 +157,11 @@ def arm_warnings(root: Path = Path("/")) -> None:
     Needs root and debugfs (lib/once.c of 4.15); without them a test behind another may see no warning.
     """
     with contextlib.suppress(OSError):
-        (root / "sys/kernel/debug/clear_warn_once").write_text("1", "ascii")
+        descriptor = os.open(f"{root}/sys/kernel/debug/clear_warn_once", os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(descriptor, b"1")
+        finally:
+            os.close(descriptor)
 
 
 def huge_heaps(root: Path = Path("/")) -> bool:
@@ -194,26 +199,20 @@ def patience(normal: float, tainted: float, root: Path = Path("/")) -> float:
 
 def taint(root: Path = Path("/")) -> int:
     """The kernel's taint bits, 0 when they cannot be read."""
-    bits = text(root / "proc/sys/kernel/tainted")
-    return int(bits) if bits.isdigit() else 0
+    return _tainted(root).number() or 0
+
+
+@cache
+def _tainted(root: Path) -> Gauge:
+    return Gauge(root / "proc/sys/kernel/tainted")
 
 
 def text(path: Path, *, limit: int = 200) -> str:
-    """The beginning of a small file, "" when it cannot be read.
-
-    By bare system calls: a buffered text file costs a simulated machine ten times as much, and the suite
-    looks at several files after every test.
-    """
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return ""
-    try:
-        return os.read(descriptor, READ_LIMIT).decode("utf-8", "replace").strip()[:limit]
-    except OSError:
-        return ""
-    finally:
-        os.close(descriptor)
+    """The beginning of a small file, "" when it cannot be read."""
+    gauge = Gauge(path)
+    found = gauge.text()[:limit]
+    gauge.close()
+    return found
 
 
 def _number(path: Path) -> int:

@@ -48,7 +48,7 @@ class Events:
             "n": self._count,
             "t": round(time.monotonic() - self._began, 6),
         }
-        line = json.dumps(head | fields, allow_nan=False) + "\n"
+        line = _encode(head | fields) + "\n"
         if len(line) > contract.LINE_LIMIT:
             short = {
                 key: value for key, value in fields.items() if len(json.dumps(value)) <= contract.TEXT_LIMIT
@@ -66,6 +66,7 @@ class Events:
 
 
 EVENTS = pytest.StashKey[Events]()
+_encode = json.JSONEncoder(allow_nan=False).encode
 
 
 def plain(value: object, depth: int = 4) -> Json:
@@ -92,12 +93,6 @@ def test_id(item: pytest.Item) -> str:
     return "::".join([path, *item.nodeid.split("::")[1:]])
 
 
-def suspect(item: pytest.Item) -> str | None:
-    """The candidate defect a test is about, None for a plain test."""
-    marker = item.get_closest_marker("suspect")
-    return str(marker.args[0]) if marker else None
-
-
 def title(item: pytest.Item) -> str:
     """The first line of a test's docstring, or its name."""
     text = getattr(getattr(item, "function", None), "__doc__", None) or item.name
@@ -112,7 +107,7 @@ class Reporter:
         self.nonce = os.environ.get(contract.NONCE_VARIABLE, "")
         self.counts = dict.fromkeys(("passed", "failed", "skipped", "error"), 0)
         self.deselected = 0
-        self.items: dict[str, pytest.Item] = {}
+        self.names: dict[str, tuple[str, str | None]] = {}  # of a node id: the test's id, what it suspects
         self.reports: dict[str, list[pytest.TestReport]] = {}
 
     @pytest.hookimpl(tryfirst=True)
@@ -140,16 +135,22 @@ class Reporter:
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         gc.freeze()  # what was imported stays: looking at it again and again costs a slow machine
         gc.set_threshold(GARBAGE)
-        self.items = {item.nodeid: item for item in session.items}
-        rows: list[Json] = [
-            {
-                "id": test_id(item),
-                "title": title(item)[:200],
-                "markers": list({marker.name: None for marker in item.iter_markers()}),
-                "suspect": suspect(item),
-            }
-            for item in session.items
-        ]
+        rows: list[Json] = []
+        for item in session.items:
+            markers = {marker.name: marker for marker in reversed(list(item.iter_markers()))}
+            suspect = str(markers["suspect"].args[0]) if "suspect" in markers else None
+            name = test_id(item)
+            self.names[item.nodeid] = name, suspect
+            # What pytest finds out from the source for its own reports, which nobody reads here
+            item.location = (name.partition("::")[0], None, name.partition("::")[2])
+            rows.append(
+                {
+                    "id": name,
+                    "title": title(item)[:200],
+                    "markers": list(reversed(markers)),
+                    "suspect": suspect,
+                }
+            )
         part = 64
         for start in range(0, max(len(rows), 1), part):
             self.events.emit(
@@ -166,7 +167,7 @@ class Reporter:
             call.excinfo.value.args = (words,)
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
-        name = self._name(nodeid)
+        name, _suspect = self._named(nodeid)
         self.reports[nodeid] = []
         self._kernel_log(f"start {name}")
         self.events.emit("start", id=name)
@@ -176,7 +177,7 @@ class Reporter:
 
     def pytest_runtest_logfinish(self, nodeid: str) -> None:
         reports = self.reports.pop(nodeid, [])
-        name = self._name(nodeid)
+        name, suspect = self._named(nodeid)
         if not reports:
             return
         decisive, outcome = _decide(reports)
@@ -188,7 +189,6 @@ class Reporter:
                 expectations.append(plain(value))
             else:
                 values[str(key)] = plain(value)
-        item = self.items.get(nodeid)
         self._kernel_log(f"finish {name} {outcome}")
         self.events.emit(
             "result",
@@ -198,7 +198,7 @@ class Reporter:
             duration=round(sum(report.duration for report in reports), 6),
             message=_last(decisive.longreprtext) if outcome in ("failed", "error") else None,
             reason=_skip_reason(decisive) if outcome == "skipped" else None,
-            suspect=suspect(item) if item else None,
+            suspect=suspect,
             values=values,
             expectations=expectations,
         )
@@ -207,9 +207,8 @@ class Reporter:
         counts: dict[str, Json] = dict(self.counts)
         self.events.emit("end", status=int(exitstatus), duration=round(self.events.elapsed, 6), **counts)
 
-    def _name(self, nodeid: str) -> str:
-        item = self.items.get(nodeid)
-        return test_id(item) if item else nodeid
+    def _named(self, nodeid: str) -> tuple[str, str | None]:
+        return self.names.get(nodeid, (nodeid, None))
 
     def _kernel_log(self, text: str) -> None:
         """Bracket a test in the kernel log; opened afresh each time: the rate limit is per open."""

@@ -14,9 +14,11 @@ from pathlib import Path
 
 from harness.suite import guard, kmsg, uapi
 from harness.suite.device import Device
+from harness.suite.gauge import Gauge
 
 SETTLE = 0.5  # seconds: what the kernel gives back late (jobs are freed by a worker) is not left behind
 LOOK_AGAIN = 0.02
+POWER = ("control", "runtime_status", "runtime_usage")  # in the folder "power" of a PCI device
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,10 @@ class Witness:
         self._device = Device(found.node) if usable and found.node else None
         self._log = log
         self._root = root
-        self._power = root / f"sys/bus/pci/devices/{found.pci.address}/power" if found.pci else None
+        power = root / f"sys/bus/pci/devices/{found.pci.address}/power" if found.pci else None
+        self._power = {name: Gauge(power / name) for name in POWER} if power else {}
+        self._status = Gauge(root / "proc/self/status")
+        self._pid = os.getpid()
         self._before = self.look()
 
     def look(self) -> State:
@@ -73,19 +78,18 @@ class Witness:
         contexts, buffers, mode, alone = frozenset[int](), None, None, False
         if self._device is not None:
             entries = self._device.contexts()
-            contexts = frozenset(int(e.context_id) for e in entries if e.pid == os.getpid())
-            alone = all(entry.pid == os.getpid() for entry in entries)
-            buffers, mode = _usage(self._device), _power_mode(self._device)
+            own = [int(entry.context_id) for entry in entries if entry.pid == self._pid]
+            contexts, alone = frozenset(own), len(own) == len(entries)
+            buffers, mode = _usage(self._device, self._pid), _power_mode(self._device)
         power = self._power
-        held = guard.text(power / "runtime_usage") if power and alone else ""
         return State(
             contexts,
             buffers,
-            _pinned(self._root),
+            _pinned(self._status),
             mode,
-            guard.text(power / "control") if power else "",
-            guard.text(power / "runtime_status") if power else "",
-            int(held) if held.isdigit() else None,
+            power["control"].text() if power else "",
+            power["runtime_status"].text() if power else "",
+            power["runtime_usage"].number() if power and alone else None,
             guard.taint(self._root),
         )
 
@@ -122,9 +126,9 @@ class Witness:
             self._before = self.look()
 
 
-def _usage(device: Device) -> int | None:
+def _usage(device: Device, pid: int) -> int | None:
     try:
-        usage, _count = device.array(uapi.Array.BO_USAGE, uapi.BoUsage(pid=os.getpid()))
+        usage, _count = device.array(uapi.Array.BO_USAGE, uapi.BoUsage(pid=pid))
     except OSError:  # before 7.1
         return None
     return int(usage.total_usage)
@@ -137,10 +141,7 @@ def _power_mode(device: Device) -> int | None:
         return None
 
 
-def _pinned(root: Path) -> int:
+def _pinned(status: Gauge) -> int:
     """Bytes of this process that drivers hold in memory (proc_pid_status(5), VmPin)."""
-    for line in guard.text(root / "proc/self/status", limit=8192).splitlines():
-        name, _, rest = line.partition(":")
-        if name == "VmPin" and rest.split()[:1]:
-            return int(rest.split()[0]) * 1024
-    return 0
+    words = status.text().partition("VmPin:")[2].split(maxsplit=1)
+    return int(words[0]) * 1024 if words else 0

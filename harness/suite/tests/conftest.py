@@ -8,10 +8,10 @@ import os
 import platform
 import re
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator, Set
 from dataclasses import dataclass
 from types import FrameType
-from typing import Literal
+from typing import ClassVar, Literal
 
 import pytest
 
@@ -24,6 +24,7 @@ from harness.suite.witness import Witness
 TEST_TIMEOUT = 20.0  # seconds of one phase of one test; the driver's longest wait is 5
 TAINTED_TIMEOUT = 10.0  # the same in a kernel that reported a warning or an oops
 FOUND = pytest.StashKey[guard.Found]()
+LIMIT = pytest.StashKey[float]()  # of an item: seconds of each of its phases
 LOST = pytest.StashKey[bool]()  # the device answers nobody: even closing it would never end
 KERNEL_LOG = pytest.StashKey[kmsg.KernelLog | None]()
 MARKERS = (
@@ -41,6 +42,22 @@ MARKERS = (
     "logs(pattern): may leave kernel log lines that match and would else count as damage",
     "limit(seconds): this test's own time limit",
 )
+
+
+class Running:
+    """The session and the test that it is at, for fixtures.
+
+    Whatever asks pytest for its ``request`` is given a new object with each test that uses it, even where the
+    fixture itself lives as long as the session: on a simulated machine a tenth of a test's time.
+    """
+
+    config: ClassVar[pytest.Config]
+    item: ClassVar[pytest.Item]
+
+    @classmethod
+    def found(cls) -> guard.Found:
+        """The machine."""
+        return cls.config.stash[FOUND]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -62,7 +79,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Look at the machine once, before anything is collected, and say what was found."""
-    config = session.config
+    config = Running.config = session.config
+    signal.signal(signal.SIGALRM, ALARM.ring)
     found = guard.look(node=config.getoption("--npu-node"))
     config.stash[FOUND] = found
     try:
@@ -92,41 +110,45 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         )
 
 
+# What is left out unless asked for by an option of the same name
+ASKED_FOR = {"pm": "--pm", "crash": "--crash", "stress": "--stress", "fuzz": "--fuzz SECONDS"}
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Skip what this machine cannot run, each with its reason."""
     found = config.stash[FOUND]
-    reasons = [f"{piece.kind}: {piece.message}" for piece in found.missing]
+    lacking = "; ".join(f"{piece.kind}: {piece.message}" for piece in found.missing)
     generation = found.pci.generation if found.pci else ""
-    items.sort(key=_rank)
+    unasked = {name: words for name, words in ASKED_FOR.items() if not config.getoption(f"--{name}")}
+    ranks = {}
     for item in items:
-        other = (generation in guard.AIE4_VF) != bool(item.get_closest_marker("host_queue"))
-        if reasons and not item.get_closest_marker("bare"):
-            item.add_marker(pytest.mark.skip(reason=contract.ENVIRONMENT_PREFIX + "; ".join(reasons)))
-        elif other and not item.get_closest_marker("bare"):
-            item.add_marker(pytest.mark.skip(reason=f"generation: not a test of {generation}"))
-        elif item.get_closest_marker("pm") and not config.getoption("--pm"):
-            item.add_marker(pytest.mark.skip(reason="not asked for: --pm"))
-        elif item.get_closest_marker("crash") and not config.getoption("--crash"):
-            item.add_marker(pytest.mark.skip(reason="not asked for: --crash"))
-        elif item.get_closest_marker("stress") and not config.getoption("--stress"):
-            item.add_marker(pytest.mark.skip(reason="not asked for: --stress"))
-        elif item.get_closest_marker("fuzz") and not config.getoption("--fuzz"):
-            item.add_marker(pytest.mark.skip(reason="not asked for: --fuzz SECONDS"))
-        elif item.get_closest_marker("root") and os.getuid() != 0:
-            item.add_marker(pytest.mark.skip(reason=contract.ENVIRONMENT_PREFIX + "root: needs root"))
+        markers = {marker.name: marker for marker in reversed(list(item.iter_markers()))}
+        ranks[item] = _rank(markers.keys())
+        if "limit" in markers:
+            item.stash[LIMIT] = float(markers["limit"].args[0])
+        reason = next((f"not asked for: {words}" for name, words in unasked.items() if name in markers), "")
+        if (generation in guard.AIE4_VF) != ("host_queue" in markers) and "bare" not in markers:
+            reason = f"generation: not a test of {generation}"
+        if lacking and "bare" not in markers:
+            reason = contract.ENVIRONMENT_PREFIX + lacking
+        elif not reason and "root" in markers and os.getuid() != 0:
+            reason = contract.ENVIRONMENT_PREFIX + "root: needs root"
+        if reason:
+            item.add_marker(pytest.mark.skip(reason=reason))
+    items.sort(key=ranks.__getitem__)
 
 
-def _rank(item: pytest.Item) -> int:
+def _rank(markers: Set[str]) -> int:
     """What needs the device untouched goes first, what may end the kernel last."""
-    if item.get_closest_marker("first"):
+    if "first" in markers:
         return 0
-    if item.get_closest_marker("last") and item.get_closest_marker("crash"):
+    if markers >= {"last", "crash"}:
         return 5  # nobody is served after it, not even the session's end
-    if item.get_closest_marker("stress") or item.get_closest_marker("fuzz"):
+    if markers & {"stress", "fuzz"}:
         return 4
-    if item.get_closest_marker("last"):
+    if "last" in markers:
         return 3
-    return 2 if item.get_closest_marker("crash") else 1
+    return 2 if "crash" in markers else 1
 
 
 class TestTimeoutError(Exception):
@@ -135,40 +157,42 @@ class TestTimeoutError(Exception):
     __test__ = False
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_setup(item: pytest.Item) -> Iterator[None]:
-    with _limit(item):
-        return (yield)
+class Alarm:
+    """Interrupts a phase that hangs in a call that can be interrupted; the runner bounds the others."""
 
+    seconds = 0.0
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
-    with _limit(item):
-        return (yield)
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
-    with _limit(item):
-        return (yield)
-
-
-class _limit:  # noqa: N801 - reads as a statement
-    """Interrupt a phase that hangs in a call that can be interrupted; the runner bounds the others."""
-
-    def __init__(self, item: pytest.Item) -> None:
-        marker = item.get_closest_marker("limit")
-        self.seconds = float(marker.args[0]) if marker else guard.patience(TEST_TIMEOUT, TAINTED_TIMEOUT)
-
-    def __enter__(self) -> None:
-        signal.signal(signal.SIGALRM, self._expired)
-        signal.setitimer(signal.ITIMER_REAL, self.seconds)
-
-    def __exit__(self, *_exception: object) -> None:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-
-    def _expired(self, _number: int, _frame: FrameType | None) -> None:
+    def ring(self, _number: int, _frame: FrameType | None) -> None:
+        """Handle the timer's signal."""
         raise TestTimeoutError(f"no end within {self.seconds:g} s")
+
+    def around(self, item: pytest.Item) -> Generator[None, None, None]:
+        """A phase of a test: its hook's wrapper."""
+        self.seconds = item.stash.get(LIMIT, 0.0) or guard.patience(TEST_TIMEOUT, TAINTED_TIMEOUT)
+        signal.setitimer(signal.ITIMER_REAL, self.seconds)
+        try:
+            return (yield)
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+ALARM = Alarm()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Generator[None, None, None]:
+    Running.item = item
+    return (yield from ALARM.around(item))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
+    return (yield from ALARM.around(item))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, None, None]:
+    return (yield from ALARM.around(item))
 
 
 # -- what a test says ---------------------------------------------------------------------------------------
@@ -177,19 +201,20 @@ Record = Callable[[str, object], None]
 
 
 @pytest.fixture
-def record(request: pytest.FixtureRequest) -> Record:
+def record() -> Record:
     """Report a measured value: it goes into the result event and onto the compare page."""
+    properties = Running.item.user_properties
 
     def store(name: str, value: object) -> None:
-        request.node.user_properties.append((name, plain(value)))
+        properties.append((name, plain(value)))
 
     return store
 
 
-@pytest.fixture
-def level(request: pytest.FixtureRequest) -> releases.Level:
+@pytest.fixture(scope="session")
+def level() -> releases.Level:
     """Kernel release, driver version and generation: what decides which behaviour is right."""
-    found = request.config.stash[FOUND]
+    found = Running.found()
     assert found.driver is not None
     assert found.pci is not None
     return releases.Level(releases.parse(platform.release()), found.driver[2], found.pci.generation)
@@ -199,12 +224,13 @@ Expect = Callable[[str], object]
 
 
 @pytest.fixture
-def expect(request: pytest.FixtureRequest, level: releases.Level) -> Expect:
+def expect(level: releases.Level) -> Expect:
     """The value that is right on this kernel by the table of releases; the row used is reported."""
+    properties = Running.item.user_properties
 
     def look_up(key: str) -> object:
         expectation = releases.expect(key, level)
-        request.node.user_properties.append((EXPECTATION, expectation.plain()))
+        properties.append((EXPECTATION, expectation.plain()))
         return expectation.row.value
 
     return look_up
@@ -213,7 +239,7 @@ def expect(request: pytest.FixtureRequest, level: releases.Level) -> Expect:
 Carries = Callable[[str], bool]
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def carries(level: releases.Level) -> Carries:
     """Whether this kernel is believed to behave as the newest row of a key, without asserting it."""
     return lambda key: releases.expect(key, level).carried
@@ -257,19 +283,19 @@ def refuse(attempt: Attempt, device: Device) -> Refuse:
 
 
 @pytest.fixture(scope="session")
-def node(request: pytest.FixtureRequest) -> str:
+def node() -> str:
     """The path of the node under test."""
-    found = request.config.stash[FOUND]
-    assert found.node is not None
-    return found.node
+    path = Running.found().node
+    assert path is not None
+    return path
 
 
 @pytest.fixture(scope="session")
-def pci(request: pytest.FixtureRequest) -> guard.PciDevice:
+def pci() -> guard.PciDevice:
     """The device on the bus."""
-    found = request.config.stash[FOUND]
-    assert found.pci is not None
-    return found.pci
+    device = Running.found().pci
+    assert device is not None
+    return device
 
 
 def shared(
@@ -291,7 +317,7 @@ def shared(
 
 
 @pytest.fixture(scope=shared)
-def device(node: str, request: pytest.FixtureRequest, witness: Witness) -> Iterator[Device]:
+def device(node: str, witness: Witness) -> Iterator[Device]:
     """One client for all tests that do not need their own; it gets its heap with ``heap``.
 
     Before 6.19 a client that is open keeps the device awake: that reference is no test's.
@@ -299,7 +325,7 @@ def device(node: str, request: pytest.FixtureRequest, witness: Witness) -> Itera
     opened = Device(node)
     witness.accept()
     yield opened
-    if not request.config.stash.get(LOST, False):
+    if not Running.config.stash.get(LOST, False):
         opened.close()
 
 
@@ -349,12 +375,12 @@ def bare_context(device: Device, heap: Buffer, tiles: int) -> Iterator[Context]:
 
 
 @pytest.fixture(scope="session")
-def program(request: pytest.FixtureRequest) -> None:
+def program() -> None:
     """Taken by tests that hand the device a program: the suite ships none that silicon could run.
 
     A simulated device takes any bytes for a program; a real one would answer with errors or hang.
     """
-    if not (request.config.getoption("--simulated") or guard.virtual()):
+    if not (Running.config.getoption("--simulated") or guard.virtual()):
         pytest.skip("silicon: the suite ships no program for the array")
 
 
@@ -405,11 +431,10 @@ class AfterProbe:
 
 
 @pytest.fixture(scope="session")
-def after_probe(request: pytest.FixtureRequest) -> AfterProbe:
+def after_probe() -> AfterProbe:
     """Ask a device not used since its probe; one that slept is bound to its driver again if it may be."""
-    config = request.config
-    found = config.stash[FOUND]
-    wanted = any(item.get_closest_marker("first") for item in request.session.items)
+    config, found = Running.config, Running.found()
+    wanted = any(item.get_closest_marker("first") for item in Running.item.session.items)
     if not wanted or found.missing or found.node is None or found.pci is None:
         return AfterProbe(None, again=False, reason="not asked for")
     again = guard.slept(found.pci)
@@ -429,31 +454,32 @@ def after_probe(request: pytest.FixtureRequest) -> AfterProbe:
 
 
 @pytest.fixture(scope="session")
-def witness(request: pytest.FixtureRequest, after_probe: AfterProbe) -> Iterator[Witness]:
+def witness(after_probe: AfterProbe) -> Iterator[Witness]:
     """Depends on ``after_probe``: a device is bound again only while nobody has it open."""
     assert after_probe is not None
-    watching = Witness(request.config.stash[FOUND], request.config.stash[KERNEL_LOG])
+    watching = Witness(Running.found(), Running.config.stash[KERNEL_LOG])
     yield watching
-    if not request.config.stash.get(LOST, False):
+    if not Running.config.stash.get(LOST, False):
         watching.close()
 
 
 @pytest.fixture(autouse=True)
-def unchanged(request: pytest.FixtureRequest, witness: Witness) -> Iterator[None]:
+def unchanged(witness: Witness) -> Iterator[None]:
     """A test that passed but left the device or the kernel changed has failed (harness.suite.witness)."""
+    item = Running.item
     witness.forget()
     Device.scribbles.clear()
     yield
-    if request.config.stash.get(LOST, False):
+    if Running.config.stash.get(LOST, False):
         return
     changes = [f"a refused call changed its argument: {call}" for call in Device.scribbles]
     changes += witness.changes()
-    marker = request.node.get_closest_marker("logs")
+    marker = item.get_closest_marker("logs") if changes else None
     if marker:
         allowed = re.compile(str(marker.args[0]))
         rest = [text for text in changes if text.startswith("kernel log: ") and not allowed.search(text)]
         left = [text for text in changes if not text.startswith(("kernel log: ", "kernel taint"))]
         changes = left + rest  # the taint of an allowed warning is allowed with it
     if changes:
-        request.node.user_properties.append(("device-changed", plain(changes)))
+        item.user_properties.append(("device-changed", plain(changes)))
         pytest.fail("the test changed the device or the kernel: " + "; ".join(changes[:8]), pytrace=False)
