@@ -219,7 +219,9 @@ class Reporter:
         except OSError:
             return  # not root, or no such device: the events alone then tell the order
         try:
-            os.write(descriptor, f"<6>xdnawatch: {self.nonce} {text}"[:900].encode("ascii", "replace"))
+            # A line without its end is shown when the next one comes, which may be never.
+            line = f"<6>xdnawatch: {self.nonce} {text}"[:900] + "\n"
+            os.write(descriptor, line.encode("ascii", "replace"))
         except OSError:
             return
         finally:

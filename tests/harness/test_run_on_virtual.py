@@ -42,7 +42,7 @@ if not sys.argv[1:]:
 for test in TESTS:
     say("start", id=test)
     with open("/dev/kmsg", "w") as kmsg:
-        kmsg.write("<6>xdnawatch: {nonce} start " + test)
+        kmsg.write("<6>xdnawatch: {nonce} start " + test + "\\n")
     if test.endswith("::panic"):
         open("/proc/sysrq-trigger", "w").write("c")
     if test.endswith("::hang"):
@@ -118,6 +118,10 @@ def test_a_kernel_is_booted_proved_and_judged(place: Path) -> None:
     assert proofs["module-origin"]["seen"] == "in-tree"
     assert facts["environment"]["lab"]["device_model"]
     assert None in signatures(facts)["driver-ready"], "at boot, outside of every test"
+    for name in ("serial.log", "kernel.log"):  # the last mark as well: each is a line of its own
+        text = (Path(facts["folder"]) / name).read_text("utf-8", "replace")
+        marks = [line for line in text.splitlines() if "xdnawatch: " in line and "::" in line]
+        assert " finish " in marks[-1], name
     assert facts["problems"] == []
     assert {"boot", "prove", "suite", "collect", "total"} <= set(facts["seconds"])
     log = (Path(facts["folder"]) / "kernel.log").read_text()

@@ -154,4 +154,4 @@ def healthy_queue(node: str) -> str:
 def mark(text: str) -> None:
     """A line in the kernel log, which outlives the machine on its console."""
     with contextlib.suppress(OSError):
-        Path("/dev/kmsg").write_text(f"<5>{text}", "ascii")
+        Path("/dev/kmsg").write_text(f"<5>{text}\n", "ascii")
