@@ -8,6 +8,7 @@ import socket
 import struct
 import time
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from lab.npu.memory import DmaError
@@ -26,6 +27,8 @@ from lab.npu.protocol import (
 MESSAGE_TIMEOUT = 5.0  # seconds for the rest of a message that has begun, either way
 DMA_TIMEOUT = 5.0  # seconds for the client's answer to a DMA message
 MAX_QUEUED = 256  # commands that may overtake a DMA answer
+_ROOM = socket.CMSG_SPACE(MAX_FDS * 4)
+_TRUNCATED = int(socket.MSG_CTRUNC)  # the enumeration's own "&" costs more than a message's parsing
 
 
 class ClientGoneError(Exception):
@@ -52,6 +55,10 @@ class Connection:
     def __init__(self, sock: socket.socket) -> None:
         self.max_transfer = MAX_TRANSFER
         self._socket = sock
+        # The kernel keeps the time of one call; Python's own time limits would cost a poll(2) for each.
+        sock.settimeout(None)
+        for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+            sock.setsockopt(socket.SOL_SOCKET, option, _timeval(MESSAGE_TIMEOUT))
         self._queue: deque[Received] = deque()
         self._next_id = 0
 
@@ -73,12 +80,13 @@ class Connection:
             raise ProtocolError(f"an unasked reply, id {received.header.id}")
         return received
 
-    def send(self, data: bytes) -> None:
+    def send(self, data: bytes, descriptors: Sequence[int] = ()) -> None:
         """Send a whole message; a client that does not read is refused."""
-        self._socket.settimeout(MESSAGE_TIMEOUT)
         try:
+            if descriptors:
+                data = data[socket.send_fds(self._socket, [data], descriptors) :]
             self._socket.sendall(data)
-        except TimeoutError as error:
+        except BlockingIOError as error:
             raise ProtocolError("the client does not read its answers") from error
         except OSError as error:
             raise ClientGoneError(str(error)) from error
@@ -151,18 +159,15 @@ class Connection:
         parts: list[bytes] = []
         missing = size
         while missing:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise ProtocolError(f"a message stopped {missing} bytes before its end")
-            self._socket.settimeout(left)
             try:
-                data, got, flags, _address = socket.recv_fds(self._socket, missing, MAX_FDS)
-            except TimeoutError:
-                continue
+                data, ancillary, flags, _address = self._socket.recvmsg(missing, _ROOM)
+            except BlockingIOError as error:
+                raise ProtocolError(f"a message stopped {missing} bytes before its end") from error
             except OSError as error:
                 raise ClientGoneError(str(error)) from error
-            fds += got
-            if flags & socket.MSG_CTRUNC or len(fds) > MAX_FDS:
+            for _level, _kind, packed in ancillary:  # nothing but SCM_RIGHTS comes unasked
+                fds += struct.unpack_from(f"={len(packed) // 4}i", packed)
+            if flags & _TRUNCATED or len(fds) > MAX_FDS:
                 raise ProtocolError(f"more than {MAX_FDS} descriptors in one message")
             if not data:
                 if first and not parts:
@@ -170,4 +175,12 @@ class Connection:
                 raise ProtocolError(f"the stream ended {missing} bytes before a message's end")
             parts.append(data)
             missing -= len(data)
+            if missing and time.monotonic() > deadline:
+                raise ProtocolError(f"a message stopped {missing} bytes before its end")
         return b"".join(parts)
+
+
+def _timeval(seconds: float) -> bytes:
+    """struct timeval of time(7) on 64 bits."""
+    whole = int(seconds)
+    return struct.pack("@qq", whole, int((seconds - whole) * 1_000_000))

@@ -50,7 +50,7 @@ class Device:
         self.generation = generation
         self.vectors = generation.vectors
         self.config = ConfigSpace(generation)
-        self.registers = RegisterFile(generation.bars)
+        self.registers = RegisterFile(generation.bars, shared={generation.mailbox.sram_bar})
         self.firmware: Firmware | None = None
         self._trace = trace
         self._faults = faults
@@ -76,6 +76,7 @@ class Device:
         """A client came: its memory and interrupts are the device's from now on."""
         self._memory = memory
         self._interrupts = interrupts
+        self.registers.renew()
         self._power_on()
 
     def detach(self) -> None:
@@ -92,6 +93,14 @@ class Device:
     def region_size(self, index: int) -> int:
         """Bytes of a region, 0 where there is none."""
         return CONFIG_SIZE if index == REGION_CONFIG else self.generation.bars.get(index, 0)
+
+    def region_file(self, index: int) -> tuple[int, int] | None:
+        """A descriptor of a region's memory, still owned here, and how many bytes from its start on may be
+        accessed without a message; None when each access has to come here."""
+        file = None if index == REGION_CONFIG else self.registers.file(index)
+        if file is None:
+            return None
+        return file, self.generation.doorbell_offset or self.generation.bars[index]
 
     def read(self, region: int, offset: int, count: int) -> bytes:
         """Read within a region; the caller checked the bounds."""

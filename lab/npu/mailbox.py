@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from lab.npu.generations import MailboxLayout
-from lab.npu.registers import RegisterFile
+from lab.npu.registers import Memory, RegisterFile
 
 TOMBSTONE = 0xDEADFACE
 MESSAGE_HEADER = struct.Struct("<IIII")
@@ -201,7 +201,7 @@ class Channel:
         self.dead = True
         return RingError(reason)
 
-    def _sram(self) -> bytearray:
+    def _sram(self) -> Memory:
         return self._registers.bars[self._layout.sram_bar]
 
     def _word(self, place: int) -> int:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 HEADER = struct.Struct("<HHIII")
+_REGION_INFO = struct.Struct("<IIIIQQ")
 MAX_TRANSFER = 1 << 20  # bytes of data in one region or DMA message, announced as max_data_xfer_size
 MAX_MESSAGE = HEADER.size + 16 + MAX_TRANSFER
 MAX_FDS = 8  # announced as max_msg_fds
@@ -25,6 +26,8 @@ FLAG_NO_REPLY = 0x10
 FLAG_ERROR = 0x20
 
 REGION_CONFIG = 7
+READ_WRITE, MAPPABLE, CAPABILITIES = 0x3, 0x4, 0x8  # of a region, VFIO_REGION_INFO_FLAG_*
+SPARSE_MMAP = 1  # VFIO_REGION_INFO_CAP_SPARSE_MMAP
 REGIONS = 9
 IRQ_TYPES = 5
 IRQ_MSIX = 2
@@ -153,6 +156,23 @@ def version_body(minor: int) -> bytes:
     """This server's VERSION reply: no twin socket and no write batching, so neither must be handled."""
     capabilities = {"capabilities": {"max_msg_fds": MAX_FDS, "max_data_xfer_size": MAX_TRANSFER}}
     return struct.pack("<HH", 0, minor) + json.dumps(capabilities).encode() + b"\0"
+
+
+def region_info(index: int, size: int, *, room: int = 0, mappable: int = 0) -> bytes:
+    """A DEVICE_GET_REGION_INFO reply. ``room``: bytes the client has for it, told by its ``argsz``.
+
+    ``mappable``: bytes from the region's start on that may be mapped from the file that comes along. Where
+    that is not all of it a capability says so (struct vfio_region_info_cap_sparse_mmap of linux/vfio.h), and
+    without room for it the client learns how much it needs.
+    """
+    flags = (READ_WRITE if size else 0) | (MAPPABLE if mappable else 0)
+    if mappable in (0, size):
+        return _REGION_INFO.pack(_REGION_INFO.size, flags, index, 0, size, 0)
+    areas = struct.pack("<HHIIIQQ", SPARSE_MMAP, 1, 0, 1, 0, 0, mappable)
+    whole = _REGION_INFO.size + len(areas)
+    fits = room >= whole
+    head = _REGION_INFO.pack(whole, flags | CAPABILITIES, index, _REGION_INFO.size if fits else 0, size, 0)
+    return head + areas if fits else head
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,6 @@ from lab.npu.trace import Trace
 HANDSHAKE_TIMEOUT = 10.0  # seconds from the connection to VERSION
 MAX_MISTAKES = 1000  # declined requests before a client is refused
 _DEVICE_FLAGS = 0x3  # reset is supported, PCI device
-_REGION_FLAGS = 0x3  # read and write, no mmap
 _EVENTFD = "anon_inode:[eventfd]"
 
 
@@ -50,6 +49,8 @@ class PciDevice(Protocol):
     def reset(self) -> None: ...
 
     def region_size(self, index: int) -> int: ...
+
+    def region_file(self, index: int) -> tuple[int, int] | None: ...
 
     def read(self, region: int, offset: int, count: int) -> bytes: ...
 
@@ -103,6 +104,7 @@ class Session:
         self._device = device
         self._trace = trace
         self._mistakes = 0
+        self._answering: list[int] = []  # descriptors that go with the answer, owned by the device
         self._handlers: dict[int, Callable[[Received], bytes]] = {
             Command.DMA_MAP: self._dma_map,
             Command.DMA_UNMAP: self._dma_unmap,
@@ -120,6 +122,7 @@ class Session:
         """Receive a command and answer it. Raises ProtocolError and ClientGoneError."""
         received = self.connection.receive()
         error, body = 0, b""
+        self._answering.clear()
         try:
             body = self._dispatch(received)
         except RequestError as mistake:
@@ -128,7 +131,7 @@ class Session:
         finally:
             received.close()
         if received.header.wants_reply:
-            self.connection.send(protocol.reply(received.header, body, error))
+            self.connection.send(protocol.reply(received.header, body, error), self._answering)
 
     def check_greeting(self, deadline: float) -> None:
         """Raises ProtocolError when the client has not greeted in time: it keeps others out."""
@@ -187,11 +190,14 @@ class Session:
         return struct.pack("<IIII", 16, _DEVICE_FLAGS, protocol.REGIONS, protocol.IRQ_TYPES)
 
     def _region_info(self, received: Received) -> bytes:
-        index = protocol.unpack("<IIIIQQ", received.body, exact=False)[2]
+        room, _flags, index, *_rest = protocol.unpack("<IIIIQQ", received.body, exact=False)
         if index >= protocol.REGIONS:
             raise RequestError(errno.EINVAL, f"region {index} of {protocol.REGIONS}")
-        size = self._device.region_size(index)
-        return struct.pack("<IIIIQQ", 32, _REGION_FLAGS if size else 0, index, 0, size, 0)
+        file = self._device.region_file(index)
+        if file is None:
+            return protocol.region_info(index, self._device.region_size(index))
+        self._answering.append(file[0])
+        return protocol.region_info(index, self._device.region_size(index), room=room, mappable=file[1])
 
     def _irq_info(self, received: Received) -> bytes:
         index = protocol.unpack("<IIII", received.body, exact=False)[2]
@@ -285,7 +291,7 @@ class Server:
         assert self._listener is not None, "listen first"
         try:
             while not self._stopping:
-                if self._wait(self._listener.fileno(), None):
+                if self._wait(self._poll(self._listener.fileno()), None):
                     connection = Connection(self._listener.accept()[0])
                     self._serve_client(Session(connection, self._device, self._trace))
         finally:
@@ -296,11 +302,10 @@ class Server:
 
     def _serve_client(self, session: Session) -> None:
         deadline = time.monotonic() + HANDSHAKE_TIMEOUT
+        poll = self._poll(session.connection.fileno())
         try:
             while not self._stopping:
-                if session.connection.queued or self._wait(
-                    session.connection.fileno(), None if session.greeted else deadline
-                ):
+                if session.connection.queued or self._wait(poll, None if session.greeted else deadline):
                     session.serve_one()
                 else:
                     session.check_greeting(deadline)
@@ -312,16 +317,21 @@ class Server:
         finally:
             session.close()
 
-    def _wait(self, fd: int, deadline: float | None) -> bool:
-        """Wait for ``fd``, a timer, the deadline or a stop; True when ``fd`` can be read."""
+    def _poll(self, fd: int) -> select.poll:
         poll = select.poll()
         poll.register(fd, select.POLLIN)
         poll.register(self._woken, select.POLLIN)
-        waits = [self._timers.wait(), None if deadline is None else max(0.0, deadline - time.monotonic())]
-        seconds = [wait for wait in waits if wait is not None]
+        return poll
+
+    def _wait(self, poll: select.poll, deadline: float | None) -> bool:
+        """Wait for the descriptor, a timer, the deadline or a stop; True when the descriptor can be read."""
+        seconds = self._timers.wait()
+        if deadline is not None:
+            left = max(0.0, deadline - time.monotonic())
+            seconds = left if seconds is None else min(seconds, left)
         # Rounded up: waking a fraction of a millisecond early would make this loop spin.
-        ready = poll.poll(min(seconds) * 1000 + 1 if seconds else None)
-        return any(ready_fd == fd for ready_fd, _event in ready)
+        ready = poll.poll(None if seconds is None else seconds * 1000 + 1)
+        return any(fd != self._woken.fileno() for fd, _event in ready)
 
     def _remove_stale(self) -> None:
         try:
