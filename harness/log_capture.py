@@ -25,34 +25,32 @@ RECORD = re.compile(rb"^(\d{1,10}),(\d{1,20}),(\d{1,20}),[^;]*;(.*)$", re.DOTALL
 # The kernel writes unprintable bytes and the backslash as \xNN (kernel/printk/printk.c, msg_print_ext_body).
 ESCAPED = re.compile(rb"\\x([0-9a-f]{2})")
 
-# Reads until the stop file appears. cat ends by itself (EPIPE) when the ring was overrun: it is started
-# again. Without the right to read /dev/kmsg, sudo without a password is tried. Status 141 is a broken pipe:
-# nobody listens any more.
+# Reads until END is run, and writes down who is to be told. Nothing in it happens by the clock: a simulated
+# machine pays 20 ms for each process. cat ends by itself (EPIPE) when the ring was overrun: it is started
+# again. Without the right to read /dev/kmsg, sudo without a password is tried. Status 124: the longest time
+# is over; 141, a broken pipe: nobody listens any more; 143: it was ended. Half a second lets what was said
+# just before come through.
 SCRIPT = """
 stop=$1
-reader=cat
+if [ -e "$stop" ]; then rm -f "$stop"; exit 0; fi
+root=
 if ! (: </dev/kmsg) 2>/dev/null; then
   sudo -n true 2>/dev/null || exit 1
-  reader="sudo -n cat"
+  root="sudo -n"
 fi
-(
-  trap 'kill $child 2>/dev/null; exit 0' TERM
-  while :; do
-    $reader /dev/kmsg & child=$!
-    wait $child
-    status=$?
-    [ $status = 141 ] && exit 0
-    sleep 0.2
-  done
-) & loop=$!
-turns=0
-while [ ! -e "$stop" ] && [ $turns -lt "$2" ] && [ -d /proc/$loop ]; do
-  sleep 0.3
-  turns=$((turns + 1))
+child=
+trap 'sleep 0.5; $root kill $child 2>/dev/null; rm -f "$stop"; exit 0' TERM
+echo $$ >"$stop"
+while :; do
+  $root timeout "$2" cat /dev/kmsg & child=$!
+  wait $child
+  case $? in 124 | 141 | 143) break ;; esac
+  sleep 0.2
 done
-kill $loop 2>/dev/null
-wait $loop 2>/dev/null
 rm -f "$stop"
+"""
+END = """
+if read -r reader <"$1"; then kill "$reader"; else : >"$1"; fi 2>/dev/null
 """
 
 
@@ -91,7 +89,7 @@ class KernelLogCapture:
         """End the capture; ``reachable``: the machine still answers, so that it can be told."""
         if reachable:
             try:
-                self._shell.run(["touch", self._stop_file], timeout=STOP_TIMEOUT)
+                self._shell.run(["sh", "-c", END, "end", self._stop_file], timeout=STOP_TIMEOUT)
             except LabError as error:
                 self._problem = self._problem or str(error)
         self._thread.join(STOP_TIMEOUT if reachable else LOST_TIMEOUT)
@@ -103,10 +101,9 @@ class KernelLogCapture:
         return Captured(self._lines, self._dropped, problem)
 
     def _stream(self) -> None:
-        turns = str(int(self._longest / 0.3))
         try:
             self._shell.stream(
-                ["sh", "-c", SCRIPT, "kernel-log", self._stop_file, turns],
+                ["sh", "-c", SCRIPT, "kernel-log", self._stop_file, str(int(self._longest))],
                 timeout=self._longest,
                 silence=self._longest,
                 on_line=self._take,

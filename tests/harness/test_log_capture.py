@@ -6,6 +6,7 @@ import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import IO
 
 import pytest
 from hypothesis import given
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from harness import log_capture
 from harness.kernel_log import parse_line
-from harness.log_capture import SCRIPT, KernelLogCapture, format_record
+from harness.log_capture import END, SCRIPT, KernelLogCapture, format_record
 from lab.machine import Completed, ShellLostError
 
 
@@ -121,8 +122,15 @@ def test_a_record_is_read_back_by_the_scanner(facility: int, sequence: int, micr
     assert line.time == pytest.approx(microseconds / 1e6)
 
 
+def _write_until_refused(kmsg: IO[bytes]) -> None:
+    until = time.monotonic() + 10
+    while time.monotonic() < until:
+        kmsg.write(b"6,2,2,-;nobody\n")
+        time.sleep(0.01)
+
+
 @pytest.mark.parametrize("shell", ["sh", "dash", "bash"])
-def test_the_script_reads_until_the_stop_file_appears_and_goes_away(shell: str, tmp_path: Path) -> None:
+def test_the_script_reads_until_it_is_told_and_goes_away(shell: str, tmp_path: Path) -> None:
     """/dev/kmsg is replaced by a FIFO: the script must run under every shell, and leave no reader behind."""
     fifo, stop = tmp_path / "kmsg", tmp_path / "stop"
     subprocess.run(["mkfifo", str(fifo)], check=True, timeout=10)
@@ -137,7 +145,30 @@ def test_the_script_reads_until_the_stop_file_appears_and_goes_away(shell: str, 
         kmsg.write(b"6,1,1,-;hello\n")
         assert process.stdout is not None
         assert process.stdout.readline() == b"6,1,1,-;hello\n"
-        stop.touch()
+        subprocess.run([shell, "-c", END, "end", str(stop)], check=True, timeout=10)
         assert process.wait(10) == 0
+        with pytest.raises(BrokenPipeError):  # cat is gone as well
+            _write_until_refused(kmsg)
     assert not stop.exists()
     process.stdout.close()
+
+
+@pytest.mark.parametrize("shell", ["sh", "dash", "bash"])
+def test_a_reader_that_is_told_before_it_begins_does_not_begin(shell: str, tmp_path: Path) -> None:
+    stop = tmp_path / "stop"
+    try:
+        subprocess.run([shell, "-c", END, "end", str(stop)], check=True, timeout=10)
+    except FileNotFoundError:
+        pytest.skip(f"no {shell} here")
+    done = subprocess.run([shell, "-c", SCRIPT, "kernel-log", str(stop), "100"], check=True, timeout=10)
+    assert done.returncode == 0
+    assert not stop.exists()
+
+
+def test_the_longest_time_ends_the_reader(tmp_path: Path) -> None:
+    fifo = tmp_path / "kmsg"
+    subprocess.run(["mkfifo", str(fifo)], check=True, timeout=10)
+    script = SCRIPT.replace("(: </dev/kmsg) 2>/dev/null", "true").replace("/dev/kmsg", str(fifo))
+    command = ["sh", "-c", script, "kernel-log", str(tmp_path / "stop"), "1"]
+    assert subprocess.run(command, check=True, timeout=30).returncode == 0
+    assert not (tmp_path / "stop").exists()
