@@ -22,12 +22,21 @@ ip link set lo up
 ip link set eth0 up && ip addr add 10.0.2.15/24 dev eth0
 dropbear -F -E -s 2>/dev/console &
 echo "xdnawatch-guest: network $(cut -d' ' -f1 /proc/uptime)" >/dev/kmsg
-# Real systems give the node to the render group by a udev rule; here a watcher does, also after a reload. A
-# machine that is broken on purpose keeps other rights (harness.breakage).
-node() { [ -e /run/xdnawatch-nodes-kept ] && return; chgrp render /dev/accel/accel* /dev/dri/renderD* 2>/dev/null; chmod 0660 /dev/accel/accel* /dev/dri/renderD* 2>/dev/null; }
+# Real systems give the node to the render group by a udev rule; here a listener for the kernel's events does,
+# also after a reload. A machine that is broken on purpose keeps other rights (harness.breakage).
+cat >/run/node <<'END'
+#!/bin/sh
+case $SUBSYSTEM in accel | drm) ;; *) exit 0 ;; esac
+[ -e /run/xdnawatch-nodes-kept ] && exit 0
+for node in /dev/accel/accel* /dev/dri/renderD*; do
+  [ -e "$node" ] && chgrp render "$node" && chmod 0660 "$node"
+done
+END
+chmod +x /run/node
 modprobe amdxdna
 status=$?
-node
+uevent /run/node >/dev/null 2>&1 &
+SUBSYSTEM=accel /run/node
 echo "xdnawatch-guest: modprobe amdxdna status $status $(cut -d' ' -f1 /proc/uptime)" >/dev/kmsg
-# -G: of our own group, root's, as a new node is
-while :; do sleep 1; for n in /dev/accel/accel* /dev/dri/renderD*; do [ -G "$n" ] && node; done; done
+# The first process takes care of all whose parents are gone.
+while :; do wait; sleep 1; done
