@@ -12,7 +12,7 @@ import hashlib
 import importlib.resources
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -22,6 +22,8 @@ from harness.firmware import firmware_for
 from harness.untrusted import clean, clean_values
 from lab.machine import Shell
 
+# Starts a program that comes compiled on standard input (PEP 552: behind a header of 16 bytes).
+RUN_COMPILED = "import marshal, sys; exec(marshal.loads(sys.stdin.buffer.read()[16:]))"
 LEADING_DIGITS = re.compile(r"[0-9]+")  # "4+deb13-amd64" -> "4"
 REPORT_LIMIT = 1 << 20  # bytes of what a machine may say about itself
 MEMLOCK_WANTED = 64 << 20  # bytes: one device heap (XRT maps it locked)
@@ -90,13 +92,24 @@ class Environment:
         return tuple(problem for problem in self.problems if problem.blocking)
 
 
-def collect(shell: Shell, *, timeout: float) -> dict[str, Any]:
+def collect(
+    shell: Shell,
+    *,
+    timeout: float,
+    bytecode: Callable[[Mapping[str, bytes]], Mapping[str, bytes]] = lambda _files: {},
+) -> dict[str, Any]:
     """Ask the machine about itself: one command, one answer, every string cleaned.
+
+    ``bytecode``: as of lab.machine.Session, where the machine's own Python is slow to compile.
 
     Raises ExamineError when it has no usable Python, ShellLostError or ShellTimeoutError when it is gone.
     """
     program = importlib.resources.files("harness").joinpath("examine.py").read_bytes()
-    done = shell.run(["python3", "-I", "-"], timeout=timeout, stdin=program)
+    compiled = bytecode({"examine.py": program})
+    if compiled:
+        program = next(iter(compiled.values()))
+    words = ["-c", RUN_COMPILED] if compiled else ["-"]
+    done = shell.run(["python3", "-I", *words], timeout=timeout, stdin=program)
     if done.status == 127:
         raise ExamineError(
             blocking("no-python", "the machine has no python3", "install Python 3.11 or newer on it")

@@ -274,7 +274,9 @@ class _Run:
     def _prove(self, session: Session, boot: int) -> str | None:
         """Examine the machine; the folder for the suite there, None when it must not or cannot run."""
         try:
-            report = environment.collect(session.shell, timeout=self.options.examine)
+            report = environment.collect(
+                session.shell, timeout=self.options.examine, bytecode=session.bytecode
+            )
         except ExamineError as error:
             self.journal.append(
                 EnvironmentRecord(boot=boot, digest="", facts={}, problems=(error.problem.as_json(),))
