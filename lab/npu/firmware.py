@@ -190,9 +190,10 @@ class Firmware(ABC):
             self._refuse_unknown(channel, message, name)
             return
         request = Request(channel, message, kind, fields)
-        if faults.strike("drop", subject=name):
-            return
+        dropped = faults.strike("drop", subject=name)
         self.before(request)
+        if dropped:
+            return
         failure = faults.strike("fail", subject=name)
         result = Refusal(failure.integer("status")) if failure else self._result(request)
         if result is None:

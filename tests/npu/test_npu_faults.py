@@ -372,3 +372,17 @@ def test_values_are_read_by_their_type() -> None:
     assert (fault.text("message"), fault.integer("status"), fault.integer("nth")) == ("CHAIN_EXEC_*", 16, 2)
     assert fault.concerns("CHAIN_EXEC_NPU")
     assert not fault.concerns("SUSPEND")
+
+
+def test_several_faults_strike_one_message(serve: Serve) -> None:
+    """An array error is reported on a message that is dropped: the report comes, the answer does not."""
+    driver, management = lab_with(serve, "drop:message=*EXEC*", "async-error")
+    ring, ram, _number = context_with_program(driver, management)
+    registered = management.send(0x10C, struct.pack("<QI", HEAP_BUS + 0x3000, 4096))
+    ring.send(0x18, struct.pack("<IIQII", 0, 0, HEAP, 60, 1))
+    answer = management.answer()
+    assert answer is not None
+    assert answer.id == registered
+    assert struct.unpack_from("<BBxxIB", ram.bytes, 0x300C) == (2, 1, 1, 55)
+    assert ring.answer(0.2) is None
+    ram.close()

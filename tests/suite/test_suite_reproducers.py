@@ -45,6 +45,7 @@ def test_a_page_describes_it(program: Path) -> None:
         "second_heap",
         "aie4_no_sleep",
         "dma_buf_dropped_page",
+        "async_error_null",
     ],
 )
 def test_what_may_crash_asks_first(name: str, tmp_path: Path) -> None:

@@ -32,6 +32,14 @@ ANY_TIME = (
     ("heap_second_map", "after a second mapping of the heap buffers lie where nothing is mapped"),
     ("heap_growth_refused", "a heap that the firmware cannot use grows, and then nothing can be made of it"),
     ("late_answer", "one late answer of the firmware, and nobody is served as long as anybody asks"),
+    ("clock_stays_up", "a context that has gone keeps the clock up for as long as another one lives"),
+    ("first_command_zero", "the first command of a context has a number that a time line does not have"),
+    ("unit_wraps", "a command for compute unit 35 is run on unit 3"),
+    ("shared_domain", "with force_iova every client's commands reach every client's buffers"),
+    ("debug_buffer_closed", "a debug buffer that is closed stays with the firmware, its place given away"),
+    ("close_hung", "ending a client takes the device from all for 2 s for each context that hangs"),
+    ("debug_wait_locks", "a debug buffer asked for behind a hung command locks opening and closing"),
+    ("telemetry_spoiled", "one context that could not be made anew spoils everybody's telemetry"),
     ("opener_memory", "whoever is given an open node works on the memory of the process that opened it"),
 )
 AIE4 = (
@@ -41,11 +49,17 @@ AIE4 = (
     ("wait_locks_device", "a WAIT_CMD beside a DESTROY_HWCTX locks the device for everybody"),
 )
 SHARED_ADDRESSES = {"opener_memory"}  # shows itself where the device uses the process's addresses only
+LOSING = {"heap_growth_deadlock", "async_error_null"}  # leave a device that answers nobody
 FORCE_IOVA = Path("/sys/module/amdxdna/parameters/force_iova")  # since 7.1
 # What a reproducer asks of the driver beside its defect: without it there is nothing to show.
 NEEDS = {
     "debug_buffer_orphan": "debug-buffer",
     "debug_buffer_sleep": "debug-buffer",
+    "debug_buffer_closed": "debug-buffer",
+    "debug_wait_locks": "debug-buffer",
+    "async_event_lost": "async-error",
+    "telemetry_spoiled": "telemetry",
+    "frame_preempt_sleep": "preempt",
     "unit_forgotten": "resource-info",
     "context_leak": "resource-info",
 }
@@ -55,6 +69,10 @@ FORGOTTEN = "closing the buffer of a compute unit makes the device unusable for 
 AWAKE = "a machine with an AIE4 cannot go to sleep"
 ABSENT = "a query whose answer goes to a page that is not there keeps the device from everybody"
 SLEPT = "a context's debug buffer is forgotten when the device sleeps"
+FLOOD = "each wrong call of a user is an error in the kernel's log"
+EVENT_LOST = "a report of an array error that cannot be used takes its buffer with it"
+WORKER = "an array error reported while the firmware falls silent dereferences a null pointer"
+PREEMPT = "frame boundary preemption is forgotten when the device sleeps"
 DROPPED = "dropping the pages of a mapped dma-buf and touching one again is a kernel BUG"
 SUSPECT, CRASH, LAST = pytest.mark.suspect, pytest.mark.crash, pytest.mark.last
 QUEUE, PM, ROOT = pytest.mark.host_queue, pytest.mark.pm, pytest.mark.root
@@ -66,6 +84,10 @@ ROWS = [
     pytest.param("unit_forgotten", marks=[SUSPECT(FORGOTTEN), CRASH, LAST], id="unit_forgotten"),
     pytest.param("debug_buffer_sleep", marks=[SUSPECT(SLEPT), PM, ROOT], id="debug_buffer_sleep"),
     pytest.param("answer_not_there", marks=[SUSPECT(ABSENT), ROOT], id="answer_not_there"),
+    pytest.param("frame_preempt_sleep", marks=[SUSPECT(PREEMPT), PM, ROOT], id="frame_preempt_sleep"),
+    pytest.param("log_flood", marks=[SUSPECT(FLOOD), ROOT], id="log_flood"),
+    pytest.param("async_event_lost", marks=[SUSPECT(EVENT_LOST), ROOT], id="async_event_lost"),
+    pytest.param("async_error_null", marks=[SUSPECT(WORKER), CRASH, LAST], id="async_error_null"),
     pytest.param("dma_buf_dropped_page", marks=[SUSPECT(DROPPED), CRASH, LAST], id="dma_buf_dropped_page"),
     pytest.param("heap_growth_deadlock", marks=[SUSPECT(LOCKED), CRASH, LAST], id="heap_growth_deadlock"),
 ]
@@ -84,7 +106,7 @@ def test_defect(request: pytest.FixtureRequest, name: str, node: str, expect: Ex
     module = importlib.import_module(f"harness.suite.reproducers.{name}")
     found = answer_of(lambda: module.show(node), TIME)
     record("found", found)
-    if found and name == "heap_growth_deadlock":
+    if found and name in LOSING:
         request.config.stash[LOST] = True
     assert found == "", f"{found} (docs/defects/{name.replace('_', '-')}.md)"
     assert os.access(node, os.R_OK)
