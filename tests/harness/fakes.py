@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from harness.log_capture import END
 from harness.suite_stream import ShippedSuite
 from lab.machine import BootRequest, Candidate, Completed, Session, ShellLostError, ShellSilentError
 
@@ -142,7 +143,7 @@ class FakeShell:
             assert stdin is not None, "the examination is sent as text"
             report = self.machine.report(self.nonce, self.boot)
             return Completed(0, json.dumps(report).encode(), b"") if isinstance(report, dict) else report
-        if argv[0] == "touch":
+        if END in argv:
             self.stopped.set()
         if argv[0] == "sh" and "kill -9" in argv[2]:
             self.killed = True
