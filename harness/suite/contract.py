@@ -73,6 +73,9 @@ UNUSED_PLUGINS = (
     "setuponly",
     "setupplan",
     "stepwise",
+    "subtests",
+    "terminal",
+    "terminalprogress",
     "threadexception",
     "unittest",
     "unraisableexception",
@@ -137,10 +140,8 @@ def command(
         "harness.suite.reporter",
         *(word for name in UNUSED_PLUGINS for word in ("-p", f"no:{name}")),
         "--strict-markers",
-        "--tb=native",  # pytest's own parse the sources to show them
         "--assert=plain",  # harness.suite.explain says what was compared
         "--capture=no",  # what a test prints is on standard error
-        "-q",
         "--event-fd=1",
         *extra,
         *([str(where / test) for test in tests] or [str(where)]),

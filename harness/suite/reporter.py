@@ -1,4 +1,4 @@
-"""pytest plugin: tells what happens as JSON lines, one ``write(2)`` an event.
+"""pytest plugin: tells what happens as JSON lines, an event a line.
 
 The command, the environment and the shape of each event are written in ``harness.suite.contract``. In short:
 
@@ -40,9 +40,17 @@ class Events:
         self._descriptor = descriptor
         self._began = time.monotonic()
         self._count = 0
+        self._held = b""
 
     def emit(self, event: str, **fields: Json) -> None:
         """Write one event. An event too long for a line loses its bulk, never its place in the sequence."""
+        self.hold(event, **fields)
+        data, self._held = memoryview(self._held), b""
+        while data:
+            data = data[os.write(self._descriptor, data) :]
+
+    def hold(self, event: str, **fields: Json) -> None:
+        """Write an event together with the next one, which follows at once."""
         head: dict[str, Json] = {
             "event": event,
             "n": self._count,
@@ -54,9 +62,7 @@ class Events:
                 key: value for key, value in fields.items() if len(json.dumps(value)) <= contract.TEXT_LIMIT
             }
             line = json.dumps(head | short | {"cut": sorted(set(fields) - set(short))}) + "\n"
-        data = memoryview(line.encode("ascii"))
-        while data:
-            data = data[os.write(self._descriptor, data) :]
+        self._held += line.encode("ascii")
         self._count += 1
 
     @property
@@ -190,7 +196,7 @@ class Reporter:
             else:
                 values[str(key)] = plain(value)
         self._kernel_log(f"finish {name} {outcome}")
-        self.events.emit(
+        self.events.hold(
             "result",
             id=name,
             outcome=outcome,
@@ -251,6 +257,8 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if not config.pluginmanager.has_plugin("terminal"):
+        config.option.tbstyle = "native"  # pytest's own parse the sources to show them
     config.addinivalue_line(
         "markers", "suspect(reason): states right behaviour that known kernels are believed to miss"
     )
