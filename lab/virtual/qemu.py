@@ -54,7 +54,7 @@ def command(qemu: Qemu, accelerator: Accelerator, layout: VmLayout) -> list[str]
     memory = "memory-backend-memfd,share=on" if layout.shared_memory else "memory-backend-ram,share=off"
     arguments = [
         *qemu.command,
-        *("-machine", f"q35,memory-backend=mem{accelerator.machine}"),
+        *("-machine", f"q35,i8042=off,memory-backend=mem{accelerator.machine}"),
         *("-accel", accelerator.name),
         *accelerator.arguments,
         *("-cpu", accelerator.cpu + (layout.iommu.cpu if layout.iommu else "")),
