@@ -6,8 +6,9 @@ run, and the shape of every JSON line that comes back. It decides nothing about 
 The machine needs Python >= 3.11 and pytest >= 8, nothing else; root is not needed, but without it the
 kernel log and the power states cannot be reached and the tests that need them are skipped with that reason.
 
-One line of JSON (ASCII, at most LINE_LIMIT bytes with its newline) is written by a single ``write(2)`` for
-each event, so a machine that dies has said everything up to its last test. Every event has
+An event is one line of JSON (ASCII, at most LINE_LIMIT bytes with its newline), written with ``write(2)`` as
+it happens, a result with the start that follows at once: a machine that dies has said everything up to its
+last test. Every event has
 
     event  str    its kind, below
     n      int    0, 1, 2, ... : a gap means lost lines
