@@ -16,7 +16,7 @@ from lab.leash import LeashedProcess
 from lab.machine import Fault, LabError
 
 READY_TIMEOUT = 20.0  # seconds until the process listens
-FAULT_WORD = re.compile(r"^[A-Za-z0-9_.:-]+$")
+FAULT_WORD = re.compile(r"^[A-Za-z0-9_.:*-]+$")
 
 
 def fault_argument(fault: Fault) -> str:

@@ -92,6 +92,7 @@ def test_faults_become_arguments_and_nothing_else() -> None:
         == "drop-reply:opcode=0x18,count=1"
     )
     assert fault_argument(Fault("dead")) == "dead"
+    assert fault_argument(Fault("drop", {"message": "CHAIN_EXEC_*"})) == "drop:message=CHAIN_EXEC_*"
     for bad in (
         Fault("a b"),
         Fault("x", {"k": "1,j=2"}),
