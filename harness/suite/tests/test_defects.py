@@ -40,6 +40,7 @@ ANY_TIME = (
     ("close_hung", "ending a client takes the device from all for 2 s for each context that hangs"),
     ("debug_wait_locks", "a debug buffer asked for behind a hung command locks opening and closing"),
     ("telemetry_spoiled", "one context that could not be made anew spoils everybody's telemetry"),
+    ("close_waits", "closing a buffer waits for another client's command"),
     ("opener_memory", "whoever is given an open node works on the memory of the process that opened it"),
 )
 AIE4 = (
@@ -48,7 +49,8 @@ AIE4 = (
     ("stale_doorbell", "a doorbell stays mapped after its context is gone, and rings for the next owner"),
     ("wait_locks_device", "a WAIT_CMD beside a DESTROY_HWCTX locks the device for everybody"),
 )
-SHARED_ADDRESSES = {"opener_memory"}  # shows itself where the device uses the process's addresses only
+# These show themselves where the device uses the process's addresses only.
+SHARED_ADDRESSES = {"opener_memory", "close_waits"}
 LOSING = {"heap_growth_deadlock", "async_error_null"}  # leave a device that answers nobody
 FORCE_IOVA = Path("/sys/module/amdxdna/parameters/force_iova")  # since 7.1
 # What a reproducer asks of the driver beside its defect: without it there is nothing to show.
@@ -56,6 +58,7 @@ NEEDS = {
     "debug_buffer_orphan": "debug-buffer",
     "debug_buffer_sleep": "debug-buffer",
     "debug_buffer_closed": "debug-buffer",
+    "sync_other_buffer": "debug-buffer",
     "debug_wait_locks": "debug-buffer",
     "async_event_lost": "async-error",
     "telemetry_spoiled": "telemetry",
@@ -72,6 +75,7 @@ SLEPT = "a context's debug buffer is forgotten when the device sleeps"
 FLOOD = "each wrong call of a user is an error in the kernel's log"
 EVENT_LOST = "a report of an array error that cannot be used takes its buffer with it"
 WORKER = "an array error reported while the firmware falls silent dereferences a null pointer"
+EXCHANGED = "a SYNC_BO whose buffer is exchanged has the firmware write where no debug buffer is"
 PREEMPT = "frame boundary preemption is forgotten when the device sleeps"
 DROPPED = "dropping the pages of a mapped dma-buf and touching one again is a kernel BUG"
 SUSPECT, CRASH, LAST = pytest.mark.suspect, pytest.mark.crash, pytest.mark.last
@@ -85,6 +89,7 @@ ROWS = [
     pytest.param("debug_buffer_sleep", marks=[SUSPECT(SLEPT), PM, ROOT], id="debug_buffer_sleep"),
     pytest.param("answer_not_there", marks=[SUSPECT(ABSENT), ROOT], id="answer_not_there"),
     pytest.param("frame_preempt_sleep", marks=[SUSPECT(PREEMPT), PM, ROOT], id="frame_preempt_sleep"),
+    pytest.param("sync_other_buffer", marks=[SUSPECT(EXCHANGED), ROOT], id="sync_other_buffer"),
     pytest.param("log_flood", marks=[SUSPECT(FLOOD), ROOT], id="log_flood"),
     pytest.param("async_event_lost", marks=[SUSPECT(EVENT_LOST), ROOT], id="async_event_lost"),
     pytest.param("async_error_null", marks=[SUSPECT(WORKER), CRASH, LAST], id="async_error_null"),
