@@ -169,10 +169,10 @@ def region_info(index: int, size: int, *, room: int = 0, mappable: int = 0) -> b
     if mappable in (0, size):
         return _REGION_INFO.pack(_REGION_INFO.size, flags, index, 0, size, 0)
     areas = struct.pack("<HHIIIQQ", SPARSE_MMAP, 1, 0, 1, 0, 0, mappable)
-    whole = _REGION_INFO.size + len(areas)
-    fits = room >= whole
-    head = _REGION_INFO.pack(whole, flags | CAPABILITIES, index, _REGION_INFO.size if fits else 0, size, 0)
-    return head + areas if fits else head
+    needed = _REGION_INFO.size + len(areas)
+    # QEMU refuses an offset of 0, which the kernel's own answer has where there is no room.
+    head = _REGION_INFO.pack(needed, flags | CAPABILITIES, index, _REGION_INFO.size, size, 0)
+    return head + areas if room >= needed else head
 
 
 @dataclass(frozen=True)

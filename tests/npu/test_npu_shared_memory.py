@@ -33,6 +33,8 @@ def region(client: FakeClient, index: int, *, room: int = ROOM) -> Region:
     data, files, _flags, _address = socket.recv_fds(client.sock, 4096, 8)
     needed, flags, seen, start, size, offset = struct.unpack_from("<IIIIQQ", data, 16)
     assert (seen, offset) == (index, 0)
+    assert start in (0, 32), "QEMU takes no other place than behind the structure"
+    assert bool(start) == bool(flags & CAPABILITIES)
     return Region(flags, size, needed, data[16 + start :] if start else b"", files[0] if files else None)
 
 
