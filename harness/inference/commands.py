@@ -23,7 +23,7 @@ from lab.machine import Shell
 LIMIT = 1 << 20  # bytes of one output or file that are kept
 OVERHEAD = 30.0  # seconds beyond the programs' own time for Python to start and the answer to travel
 #: The ioctl suite's modules that the machine needs to look at the driver.
-LOOKING = ("__init__", "device", "drm", "uapi", "packets", "guard")
+LOOKING = ("__init__", "device", "drm", "uapi", "packets", "guard", "gauge")
 OURS = "harness/inference"  # below the folder on the machine, as here
 PROGRAMS = f"{OURS}/programs"
 

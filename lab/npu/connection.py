@@ -8,7 +8,7 @@ import socket
 import struct
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 from lab.npu.memory import DmaError
@@ -50,7 +50,12 @@ class Received:
 
 
 class Connection:
-    """Owns the socket. Every method may raise ProtocolError: the client must then be dropped."""
+    """Owns the socket. Every method may raise ProtocolError: the client must then be dropped.
+
+    ``asking`` is called before a DMA message is sent.
+    ``overtaking`` is offered each command that comes while a DMA answer is awaited, with those that wait
+    already, and says whether it served it; what it does not serve waits as well.
+    """
 
     def __init__(self, sock: socket.socket) -> None:
         self.max_transfer = MAX_TRANSFER
@@ -60,6 +65,8 @@ class Connection:
         for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
             sock.setsockopt(socket.SOL_SOCKET, option, _timeval(MESSAGE_TIMEOUT))
         self._queue: deque[Received] = deque()
+        self.asking: Callable[[], None] = lambda: None
+        self.overtaking: Callable[[Received, Collection[Received]], bool] = lambda _received, _queue: False
         self._next_id = 0
 
     def fileno(self) -> int:
@@ -125,12 +132,15 @@ class Connection:
     def _ask(self, number: Command, body: bytes, address: int, size: int) -> bytes:
         self._next_id = self._next_id + 1 & 0xFFFF
         asked = self._next_id
+        self.asking()
         self.send(command(number, asked, body))
         deadline = time.monotonic() + DMA_TIMEOUT
         while True:
             received = self._receive(deadline)
             header = received.header
             if not header.is_reply:
+                if self.overtaking(received, self._queue):
+                    continue
                 if len(self._queue) >= MAX_QUEUED:
                     received.close()
                     raise ProtocolError("the client does not answer a DMA message")

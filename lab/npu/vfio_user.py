@@ -15,7 +15,8 @@ import socket
 import stat
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -104,6 +105,7 @@ class Session:
         self._device = device
         self._trace = trace
         self._mistakes = 0
+        self._current: Received | None = None  # what is being served
         self._answering: list[int] = []  # descriptors that go with the answer, owned by the device
         self._handlers: dict[int, Callable[[Received], bytes]] = {
             Command.DMA_MAP: self._dma_map,
@@ -116,22 +118,59 @@ class Session:
             Command.REGION_WRITE: self._region_write,
             Command.RESET: self._reset,
         }
+        connection.overtaking, connection.asking = self._overtaking, self._before_dma
         device.attach(self.memory, self.irqs)
 
     def serve_one(self) -> None:
         """Receive a command and answer it. Raises ProtocolError and ClientGoneError."""
-        received = self.connection.receive()
+        self._serve(self.connection.receive())
+
+    def _serve(self, received: Received) -> None:
         error, body = 0, b""
         self._answering.clear()
+        outer, self._current = self._current, received
         try:
             body = self._dispatch(received)
         except RequestError as mistake:
             error = mistake.number
             self._declined(received, mistake)
         finally:
+            self._current = outer
             received.close()
         if received.header.wants_reply:
             self.connection.send(protocol.reply(received.header, body, error), self._answering)
+
+    def _overtaking(self, received: Received, waiting: Collection[Received]) -> bool:
+        """A register that is asked for while a DMA answer is awaited (``_before_dma``).
+
+        A write is answered at once and done in its turn. A read changes nothing: it is served, unless a write
+        to the same place waits.
+        """
+        number = received.header.command
+        if number == Command.REGION_WRITE:
+            with contextlib.suppress(RequestError):  # it is told so in its turn
+                self._access(received.body, write=True)
+                self._acknowledge(received)
+        elif number == Command.REGION_READ:
+            place = slice(12)  # offset and region
+            writes = [other for other in waiting if other.header.command == Command.REGION_WRITE]
+            if len(writes) == len(waiting) and all(o.body[place] != received.body[place] for o in writes):
+                self._serve(received)
+                return True
+        return False
+
+    def _before_dma(self) -> None:
+        """QEMU's processor that waits for a register keeps the lock that QEMU needs to answer a DMA message:
+        both would wait for 5 s. The write that made us ask is therefore answered first."""
+        if self._current is not None and self._current.header.command == Command.REGION_WRITE:
+            self._acknowledge(self._current)
+
+    def _acknowledge(self, received: Received) -> None:
+        """Answer a write before its effects come, as a bus that posts writes does."""
+        header = received.header
+        if header.wants_reply:
+            self.connection.send(protocol.reply(header, received.body[:16]))
+            received.header = replace(header, flags=header.flags | protocol.FLAG_NO_REPLY)
 
     def check_greeting(self, deadline: float) -> None:
         """Raises ProtocolError when the client has not greeted in time: it keeps others out."""

@@ -145,9 +145,18 @@ class FakeClient:
             return 0
 
     def wait_interrupt(self, vector: int, timeout: float = WAIT) -> bool:
+        """Whether a vector is raised; DMA messages are served meanwhile."""
         poll = select.poll()
         poll.register(self.eventfds[vector], select.POLLIN)
-        return bool(poll.poll(timeout * 1000)) and self.interrupts(vector) > 0
+        poll.register(self.sock, select.POLLIN)
+        end = time.monotonic() + timeout
+        while ready := poll.poll(max(0.0, end - time.monotonic()) * 1000):
+            if any(fd == self.eventfds[vector] for fd, _event in ready):
+                return self.interrupts(vector) > 0
+            message_id, number, flags, _error, body = self.receive()
+            assert not flags & 1, "an answer that nobody waits for"
+            self._serve_dma(message_id, number, body)
+        return False
 
     def refused(self) -> bool:
         """Whether the server has closed the connection (waits for it)."""
