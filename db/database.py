@@ -95,9 +95,13 @@ class Database:
                 return None
             return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
 
-    def session(self) -> Session:
-        """A new session; use it as a context manager."""
-        return Session(self.engine, expire_on_commit=False)
+    def session(self, *, alone: bool = False) -> Session:
+        """A new session; use it as a context manager.
+
+        ``alone``: its transactions begin as a writer's, and so wait for other writers from the start.
+        """
+        engine = self.engine.execution_options(**{ALONE: True}) if alone else self.engine
+        return Session(engine, expire_on_commit=False)
 
     @contextmanager
     def writer(self, what: str) -> Iterator[None]:

@@ -73,7 +73,7 @@ def keep(app: AppContext, evidence: Evidence) -> None:
     deadline = time.monotonic() + WRITER_WAIT
     while True:
         try:
-            with app.database.writer("run"), app.database.session() as session:
+            with app.database.writer("run"), app.database.session(alone=True) as session:
                 store_run(session, evidence)
                 session.commit()
         except WriterBusyError as error:
