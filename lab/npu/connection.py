@@ -169,6 +169,8 @@ class Connection:
         parts: list[bytes] = []
         missing = size
         while missing:
+            if time.monotonic() >= deadline:
+                raise ProtocolError(f"a message stopped {missing} bytes before its end")
             try:
                 data, ancillary, flags, _address = self._socket.recvmsg(missing, _ROOM)
             except BlockingIOError as error:
@@ -185,8 +187,6 @@ class Connection:
                 raise ProtocolError(f"the stream ended {missing} bytes before a message's end")
             parts.append(data)
             missing -= len(data)
-            if missing and time.monotonic() > deadline:
-                raise ProtocolError(f"a message stopped {missing} bytes before its end")
         return b"".join(parts)
 
 

@@ -346,6 +346,33 @@ def test_a_client_that_answers_dma_with_nonsense_is_refused(serve: Serve) -> Non
     still_serves(lab)
 
 
+def test_a_client_that_reads_registers_in_place_of_answering_is_refused(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "DMA_TIMEOUT", 0.3)
+    lab = serve()
+    driver = lab.driver()
+    management = driver.boot()
+    client = driver.client
+    client.map_remote(0x100000, 0x1000)
+    message = struct.pack("<IIII", 16, 16 | 1 << 16, 0x1D000001, 0x4) + struct.pack("<IQI", 1, 0x100000, 64)
+    driver.sram_write(management.x2i_ring, message)
+    register = struct.pack("<QII", management.x2i_tail, driver.layout.register_bar, 4)
+    client.send(REGION_WRITE, register + struct.pack("<I", len(message)))
+    until = time.monotonic() + 30
+    with pytest.raises(RefusedError):
+        read_until_refused(client, until)
+    assert time.monotonic() < until
+    still_serves(lab)
+
+
+def read_until_refused(client: FakeClient, until: float) -> None:
+    """Read a register again and again."""
+    while time.monotonic() < until:
+        client.send(REGION_READ, struct.pack("<QII", 0, CONFIG, 2))
+        client.receive()
+
+
 def test_a_register_is_answered_while_a_dma_answer_is_awaited(serve: Serve) -> None:
     """QEMU cannot answer the one before it has the other; a read of what was written waits for the write."""
     lab = serve()
