@@ -99,6 +99,11 @@ def test_id(item: pytest.Item) -> str:
     return "::".join([path, *item.nodeid.split("::")[1:]])
 
 
+def markers(item: pytest.Item) -> dict[str, pytest.Mark]:
+    """The markers of a test by name, farthest first; of several with one name the closest."""
+    return {marker.name: marker for marker in reversed(list(item.iter_markers()))}
+
+
 def title(item: pytest.Item) -> str:
     """The first line of a test's docstring, or its name."""
     text = getattr(getattr(item, "function", None), "__doc__", None) or item.name
@@ -143,8 +148,8 @@ class Reporter:
         gc.set_threshold(GARBAGE)
         rows: list[Json] = []
         for item in session.items:
-            markers = {marker.name: marker for marker in reversed(list(item.iter_markers()))}
-            suspect = str(markers["suspect"].args[0]) if "suspect" in markers else None
+            marked = markers(item)
+            suspect = str(marked["suspect"].args[0]) if "suspect" in marked else None
             name = test_id(item)
             self.names[item.nodeid] = name, suspect
             # What pytest finds out from the source for its own reports, which nobody reads here
@@ -153,7 +158,7 @@ class Reporter:
                 {
                     "id": name,
                     "title": title(item)[:200],
-                    "markers": list(reversed(markers)),
+                    "markers": list(reversed(marked)),
                     "suspect": suspect,
                 }
             )

@@ -122,6 +122,12 @@ def test_a_record_is_read_back_by_the_scanner(facility: int, sequence: int, micr
     assert line.time == pytest.approx(microseconds / 1e6)
 
 
+def script_reading(fifo: Path) -> str:
+    """The script with a new FIFO in place of /dev/kmsg."""
+    subprocess.run(["mkfifo", str(fifo)], check=True, timeout=10)
+    return SCRIPT.replace("(: </dev/kmsg) 2>/dev/null", "true").replace("/dev/kmsg", str(fifo))
+
+
 def _write_until_refused(kmsg: IO[bytes]) -> None:
     until = time.monotonic() + 10
     while time.monotonic() < until:
@@ -133,8 +139,7 @@ def _write_until_refused(kmsg: IO[bytes]) -> None:
 def test_the_script_reads_until_it_is_told_and_goes_away(shell: str, tmp_path: Path) -> None:
     """/dev/kmsg is replaced by a FIFO: the script must run under every shell, and leave no reader behind."""
     fifo, stop = tmp_path / "kmsg", tmp_path / "stop"
-    subprocess.run(["mkfifo", str(fifo)], check=True, timeout=10)
-    script = SCRIPT.replace("(: </dev/kmsg) 2>/dev/null", "true").replace("/dev/kmsg", str(fifo))
+    script = script_reading(fifo)
     try:
         process = subprocess.Popen(
             [shell, "-c", script, "kernel-log", str(stop), "100"], stdout=subprocess.PIPE
@@ -166,9 +171,6 @@ def test_a_reader_that_is_told_before_it_begins_does_not_begin(shell: str, tmp_p
 
 
 def test_the_longest_time_ends_the_reader(tmp_path: Path) -> None:
-    fifo = tmp_path / "kmsg"
-    subprocess.run(["mkfifo", str(fifo)], check=True, timeout=10)
-    script = SCRIPT.replace("(: </dev/kmsg) 2>/dev/null", "true").replace("/dev/kmsg", str(fifo))
-    command = ["sh", "-c", script, "kernel-log", str(tmp_path / "stop"), "1"]
+    command = ["sh", "-c", script_reading(tmp_path / "kmsg"), "kernel-log", str(tmp_path / "stop"), "1"]
     assert subprocess.run(command, check=True, timeout=30).returncode == 0
     assert not (tmp_path / "stop").exists()

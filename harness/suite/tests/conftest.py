@@ -8,7 +8,7 @@ import os
 import platform
 import re
 import signal
-from collections.abc import Callable, Generator, Iterator, Set
+from collections.abc import Callable, Generator, Iterator, Sequence, Set
 from dataclasses import dataclass
 from types import FrameType
 from typing import ClassVar, Literal
@@ -18,7 +18,7 @@ import pytest
 from harness.suite import contract, guard, kmsg, releases, uapi
 from harness.suite.child import outcome
 from harness.suite.device import Buffer, Context, Device, error_name
-from harness.suite.reporter import EVENTS, EXPECTATION, plain
+from harness.suite.reporter import EVENTS, EXPECTATION, markers, plain
 from harness.suite.witness import Witness
 
 TEST_TIMEOUT = 20.0  # seconds of one phase of one test; the driver's longest wait is 5
@@ -116,39 +116,45 @@ ASKED_FOR = {"pm": "--pm", "crash": "--crash", "stress": "--stress", "fuzz": "--
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Skip what this machine cannot run, each with its reason."""
-    found = config.stash[FOUND]
-    lacking = "; ".join(f"{piece.kind}: {piece.message}" for piece in found.missing)
-    generation = found.pci.generation if found.pci else ""
-    unasked = {name: words for name, words in ASKED_FOR.items() if not config.getoption(f"--{name}")}
+    unasked = [name for name in ASKED_FOR if not config.getoption(f"--{name}")]
     ranks = {}
     for item in items:
-        markers = {marker.name: marker for marker in reversed(list(item.iter_markers()))}
-        ranks[item] = _rank(markers.keys())
-        if "limit" in markers:
-            item.stash[LIMIT] = float(markers["limit"].args[0])
-        reason = next((f"not asked for: {words}" for name, words in unasked.items() if name in markers), "")
-        if (generation in guard.AIE4_VF) != ("host_queue" in markers) and "bare" not in markers:
-            reason = f"generation: not a test of {generation}"
-        if lacking and "bare" not in markers:
-            reason = contract.ENVIRONMENT_PREFIX + lacking
-        elif not reason and "root" in markers and os.getuid() != 0:
-            reason = contract.ENVIRONMENT_PREFIX + "root: needs root"
+        marked = markers(item)
+        ranks[item] = _rank(marked.keys())
+        if "limit" in marked:
+            item.stash[LIMIT] = float(marked["limit"].args[0])
+        reason = _obstacle(marked.keys(), config.stash[FOUND], unasked)
         if reason:
             item.add_marker(pytest.mark.skip(reason=reason))
     items.sort(key=ranks.__getitem__)
 
 
-def _rank(markers: Set[str]) -> int:
+def _obstacle(marked: Set[str], found: guard.Found, unasked: Sequence[str]) -> str:
+    """Why a test with these markers is not run, "" when it is."""
+    generation = found.pci.generation if found.pci else ""
+    if "bare" not in marked:
+        if found.missing:
+            lacking = "; ".join(f"{piece.kind}: {piece.message}" for piece in found.missing)
+            return contract.ENVIRONMENT_PREFIX + lacking
+        if (generation in guard.AIE4_VF) != ("host_queue" in marked):
+            return f"generation: not a test of {generation}"
+    for name in unasked:
+        if name in marked:
+            return f"not asked for: {ASKED_FOR[name]}"
+    return contract.ENVIRONMENT_PREFIX + "root: needs root" if "root" in marked and os.getuid() != 0 else ""
+
+
+def _rank(marked: Set[str]) -> int:
     """What needs the device untouched goes first, what may end the kernel last."""
-    if "first" in markers:
+    if "first" in marked:
         return 0
-    if markers >= {"last", "crash"}:
+    if marked >= {"last", "crash"}:
         return 5  # nobody is served after it, not even the session's end
-    if markers & {"stress", "fuzz"}:
+    if marked & {"stress", "fuzz"}:
         return 4
-    if "last" in markers:
+    if "last" in marked:
         return 3
-    return 2 if "crash" in markers else 1
+    return 2 if "crash" in marked else 1
 
 
 class TestTimeoutError(Exception):
