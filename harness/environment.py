@@ -12,7 +12,7 @@ import hashlib
 import importlib.resources
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ from harness import remedies
 from harness.errors import HarnessError
 from harness.firmware import firmware_for
 from harness.untrusted import clean, clean_values
-from lab.machine import Shell
+from lab.machine import Compile, Shell, uncompiled
 
 # Starts a program that comes compiled on standard input (PEP 552: behind a header of 16 bytes).
 RUN_COMPILED = "import marshal, sys; exec(marshal.loads(sys.stdin.buffer.read()[16:]))"
@@ -96,7 +96,7 @@ def collect(
     shell: Shell,
     *,
     timeout: float,
-    bytecode: Callable[[Mapping[str, bytes]], Mapping[str, bytes]] = lambda _files: {},
+    bytecode: Compile = uncompiled,
 ) -> dict[str, Any]:
     """Ask the machine about itself: one command, one answer, every string cleaned.
 

@@ -20,7 +20,7 @@ from harness.journal import SuiteEvent
 from harness.results import TESTS_LIMIT, collected_tests
 from harness.suite import contract
 from harness.untrusted import clean, clean_values
-from lab.machine import LabError, Shell
+from lab.machine import Compile, LabError, Shell, uncompiled
 
 EVENTS_LIMIT = 4 * TESTS_LIMIT
 SUITE = "ioctl"
@@ -42,7 +42,7 @@ class Sitting:
     nonce: str
     timeout: float
     silence: float
-    bytecode: Callable[[Mapping[str, bytes]], Mapping[str, bytes]] = lambda _files: {}
+    bytecode: Compile = uncompiled
 
 
 class Suite(Protocol):

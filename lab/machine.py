@@ -126,6 +126,14 @@ class BootRequest:
     progress: Callable[[str], None] = lambda _text: None
 
 
+Compile = Callable[[Mapping[str, bytes]], Mapping[str, bytes]]  # as Session.bytecode
+
+
+def uncompiled(_files: Mapping[str, bytes]) -> Mapping[str, bytes]:
+    """For a machine whose own Python the lab does not have."""
+    return {}
+
+
 class Session(Protocol):
     """A booted machine."""
 

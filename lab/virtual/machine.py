@@ -13,7 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from lab.leash import LeashedProcess
-from lab.machine import BootRequest, Candidate, LabError, Session, Shell, ShellLostError
+from lab.machine import BootRequest, Candidate, Compile, LabError, Session, Shell, ShellLostError
 from lab.npu.generations import GENERATIONS
 from lab.packages.store import PackageStore
 from lab.shell import SshShell, SshTarget
@@ -292,7 +292,7 @@ class VirtualSession:
         logs: Mapping[str, Path],
         facts: dict[str, str],
         ssh_config: Path,
-        compiled: Callable[[Mapping[str, bytes]], Mapping[str, bytes]],
+        compiled: Compile,
     ) -> None:
         self.shell: Shell = shell
         self.ssh_config = ssh_config  # leads to the guest as any of its users (lab.virtual.laptop)
